@@ -1,0 +1,69 @@
+# make demo    train a phase mask on synthetic faces; the result is a run folder in runs/
+# make test    every check that a change must pass
+# make clean   remove the environment and the caches; runs/ stays
+
+PYTHON ?= python3.11
+VENV ?= .venv
+
+# The CPU build of torch, installed before anything else: a plain `torch` brings gigabytes of CUDA on Linux.
+# See "PyTorch for CPU" in README.md and docs/decisions/0003-torch-cpu-pin.md.
+ifeq ($(shell uname -s),Darwin)
+TORCH ?= torch==2.13.0
+else
+TORCH ?= torch==2.13.0+cpu
+endif
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO_ARGS ?= --budget quick --seed 0
+PYTEST_ARGS ?=
+
+# One thread a process: the arrays of the tests are small, and threads that wait for each other cost more than they give.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports unit clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(VENV)/.stamp-run
+	$(BIN)/optishield train-mask $(DEMO_ARGS)
+
+test: lint types imports unit
+
+lint: $(VENV)/.stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.stamp-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.stamp-dev
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.stamp-dev
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.stamp-venv:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is Python " + sys.version.split()[0] + "; version 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv
+	@$(PIP) install --quiet '$(TORCH)' || { echo "error: pip cannot install $(TORCH); tell pip where PyTorch's CPU wheels are (README.md, 'PyTorch for CPU'), or choose another build with make TORCH=..." >&2; exit 1; }
+	@$(BIN)/python -W ignore -c 'import sys, torch; v = torch.version; sys.exit("error: torch " + torch.__version__ + " is not a CPU build; remove $(VENV) and set TORCH to a CPU build (README.md, PyTorch for CPU)" if v.cuda or v.hip else None)'
+	touch $@
+
+$(VENV)/.stamp-run: $(VENV)/.stamp-torch pyproject.toml
+	$(PIP) install --quiet --editable .
+	touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-torch pyproject.toml
+	$(PIP) install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.stamp-run

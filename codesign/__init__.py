@@ -1,0 +1,1 @@
+"""Co-design of mask, decoder and adversaries: what ``optishield train-mask`` runs."""

@@ -1,0 +1,223 @@
+"""What a user may set for the main job: geometry, sensor, mask, data, training and proof, with presets by budget.
+
+No torch is imported here, so that the command line shows and checks a configuration at once. Defaults of the sensor and
+the mask come out of the experiments in ``docs/experiments.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Budget = Literal["smoke", "quick", "standard", "full"]
+BaselineName = Literal[
+    "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask"
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpticsConfig(_Section):
+    """Geometry that every camera of a run shares."""
+
+    focal_length_m: float = Field(4e-3, gt=0)
+    aperture_diameter_m: float = Field(0.5e-3, gt=0)
+    focus_distance_m: float = Field(1.0, gt=0, description="Distance the bare lens is focused on.")
+    object_distance_m: float = Field(1.0, gt=0, description="Distance of the faces from the pupil.")
+    frame_width_m: float = Field(0.24, gt=0, description="Width of the scene window at the object distance.")
+    scene_px: int = Field(64, ge=32, le=128, description="Samples across the window; one image cell each.")
+    wavelengths_m: tuple[float, float, float] = Field(
+        (620e-9, 540e-9, 460e-9), description="One wavelength for each of the red, green and blue scene channel."
+    )
+    pupil_samples: int = Field(270, ge=32)
+
+
+class SensorConfig(_Section):
+    """A sensor and its exposure, given as the photo-electrons that a white surface makes in one pixel."""
+
+    pixels: int = Field(gt=0, description="Pixels across the window; must divide optics.scene_px.")
+    colour: bool = False
+    filter_weights: tuple[float, float, float] = Field(
+        (1 / 3, 1 / 3, 1 / 3), description="Shares of red, green and blue in a monochrome pixel; they sum to 1."
+    )
+    electrons_at_white: float = Field(gt=0)
+    full_well_e: float = Field(gt=0, description="Electrons at which a pixel saturates.")
+    read_noise_e: float = Field(gt=0, description="RMS electrons; no sensor is free of it.")
+    bits: int = Field(8, ge=1, le=16)
+    black_level_dn: float = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        if abs(sum(self.filter_weights) - 1) > 1e-6 or min(self.filter_weights) < 0:
+            raise ValueError("filter_weights must be three non-negative numbers that sum to 1")
+        return self
+
+
+class MaskConfig(_Section):
+    """The surface to be designed."""
+
+    kind: Literal["free-form", "zernike"] = "free-form"
+    material: str = "fused-silica"
+    cells: int = Field(32, ge=4, description="Controls across the aperture of a free-form mask.")
+    terms: int = Field(120, ge=4, description="Noll terms of a Zernike mask.")
+    max_height_m: float = Field(4e-6, gt=0, description="Height range of the relief.")
+    start_spread: float = Field(0.3, ge=0, description="Spread of the random start; 0 starts flat.")
+
+
+class DataConfig(_Section):
+    """How many people, and how many captures of each."""
+
+    train_people: int = Field(ge=8)
+    calibration_people: int = Field(ge=4)
+    validation_people: int = Field(ge=4)
+    test_people: int = Field(ge=4)
+    train_captures: int = Field(16, ge=2)
+    test_captures: int = Field(10, ge=2, description="Captures of calibration, validation and test people.")
+    gallery_captures: int = Field(5, ge=1, description="Of these, enrolled; the others are probes.")
+
+    @model_validator(mode="after")
+    def _probes(self) -> Self:
+        if self.gallery_captures >= self.test_captures:
+            raise ValueError("gallery_captures must be smaller than test_captures, or no probe is left")
+        return self
+
+
+class TrainingConfig(_Section):
+    """Co-training of mask, decoder and adversaries."""
+
+    starts: int = Field(ge=1, description="Random starts; the best after screening is trained on.")
+    warmup_steps: int = Field(ge=0, description="Steps of decoder and adversaries before the mask moves.")
+    steps: int = Field(ge=1, description="Optics steps.")
+    adversary_steps: int = Field(3, ge=1, description="Adversary steps for each optics step.")
+    batch: int = Field(32, ge=8)
+    decoder_width: int = Field(8, ge=8, description="Width of the decoder during co-training; a full one follows.")
+    mask_rate: float = Field(0.03, gt=0)
+    network_rate: float = Field(2e-3, gt=0)
+    privacy_weight: float = Field(0.3, ge=0, description="Of the bounded recogniser loss, which stops at chance.")
+    subspace_weight: float = Field(0.1, ge=0, description="Of the closed-form identity information, in bits.")
+    inverter_weight: float = Field(0.1, ge=0, description="Of what a learned inverter gets back, bounded.")
+    window_weight: float = Field(1.0, ge=0, description="Of light outside the window.")
+    reset_every: int = Field(150, ge=1, description="Optics steps after which one adversary starts anew, in turn.")
+    checkpoint_every: int = Field(50, ge=1)
+
+
+class DecoderConfig(_Section):
+    """The heatmap decoder that every camera gets: same network, same steps."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(32, ge=2)
+    width: int = Field(16, ge=8)
+    rate: float = Field(3e-3, gt=0)
+
+
+class ProofConfig(_Section):
+    """Fresh attackers and baselines after the optics are frozen."""
+
+    baselines: tuple[BaselineName, ...]
+    scratch_steps: int = Field(ge=1)
+    fine_tune_steps: int = Field(ge=1)
+    wiener_fine_tune_steps: int = Field(ge=1)
+    unet_steps: int = Field(ge=1)
+    landmark_steps: int = Field(500, ge=1)
+    match_rounds: int = Field(3, ge=1, description="Decoders trained to bring a baseline to our landmark error.")
+    nme_tolerance: float = Field(0.004, gt=0)
+    fmr: float = Field(0.01, gt=0, lt=1)
+
+
+class TrainMaskConfig(_Section):
+    """Everything that decides the result of ``optishield train-mask``."""
+
+    budget: Budget
+    seed: int = Field(0, ge=0)
+    faces: str = Field("synthetic", description="'synthetic', or a folder with one folder of photos per person.")
+    workers: int = Field(2, ge=1, description="Processes; the result does not depend on it.")
+    optics: OpticsConfig = OpticsConfig()
+    sensor: SensorConfig
+    mask: MaskConfig = MaskConfig()
+    data: DataConfig
+    training: TrainingConfig
+    decoder: DecoderConfig
+    proof: ProofConfig
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.optics.scene_px % self.sensor.pixels:
+            raise ValueError(
+                f"sensor.pixels = {self.sensor.pixels} must divide optics.scene_px = {self.optics.scene_px}"
+            )
+        return self
+
+    @classmethod
+    def for_budget(cls, name: str) -> TrainMaskConfig:
+        """The preset of a budget: ``smoke``, ``quick``, ``standard`` or ``full``.
+
+        Raises:
+            ValueError: If there is no such budget.
+        """
+        if name not in _PRESETS:
+            raise ValueError(f"no budget is called {name!r}; choose one of {', '.join(_PRESETS)}")
+        return cls.model_validate({"budget": name, "sensor": _SENSOR, **_PRESETS[name]})
+
+
+_SENSOR: dict[str, Any] = {
+    "pixels": 32, "electrons_at_white": 60.0, "full_well_e": 60.0, "read_noise_e": 2.0, "bits": 8,
+}  # fmt: skip
+_PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "data": {
+            "train_people": 12, "calibration_people": 8, "validation_people": 6, "test_people": 8,
+            "train_captures": 4, "test_captures": 4, "gallery_captures": 2,
+        },
+        "training": {"starts": 1, "warmup_steps": 2, "steps": 4, "adversary_steps": 1, "batch": 8, "checkpoint_every": 2},
+        "decoder": {"steps": 6, "batch": 8, "width": 8},
+        "proof": {
+            "baselines": ["mono-pixels"], "scratch_steps": 4, "fine_tune_steps": 1, "wiener_fine_tune_steps": 1,
+            "unet_steps": 2, "landmark_steps": 10, "match_rounds": 1,
+        },
+    },
+    "quick": {
+        "data": {
+            "train_people": 280, "calibration_people": 50, "validation_people": 40, "test_people": 150,
+            "train_captures": 16, "test_captures": 10, "gallery_captures": 5,
+        },
+        "training": {"starts": 3, "warmup_steps": 150, "steps": 300},
+        "decoder": {"steps": 900},
+        "proof": {
+            "baselines": ["mono-pixels", "gaussian-blur"], "scratch_steps": 700, "fine_tune_steps": 120,
+            "wiener_fine_tune_steps": 80, "unet_steps": 200, "match_rounds": 3,
+        },
+    },
+    "standard": {
+        "data": {
+            "train_people": 600, "calibration_people": 100, "validation_people": 60, "test_people": 200,
+            "train_captures": 20, "test_captures": 12, "gallery_captures": 6,
+        },
+        "training": {"starts": 8, "warmup_steps": 400, "steps": 1500},
+        "decoder": {"steps": 3000},
+        "proof": {
+            "baselines": [
+                "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask",
+            ],
+            "scratch_steps": 2500, "fine_tune_steps": 500, "wiener_fine_tune_steps": 400, "unet_steps": 800,
+            "match_rounds": 4,
+        },
+    },
+    "full": {
+        "data": {
+            "train_people": 1500, "calibration_people": 250, "validation_people": 150, "test_people": 500,
+            "train_captures": 24, "test_captures": 12, "gallery_captures": 6,
+        },
+        "training": {"starts": 16, "warmup_steps": 1000, "steps": 6000},
+        "decoder": {"steps": 10000},
+        "proof": {
+            "baselines": [
+                "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask",
+            ],
+            "scratch_steps": 10000, "fine_tune_steps": 3000, "wiener_fine_tune_steps": 2000, "unet_steps": 4000,
+            "match_rounds": 5,
+        },
+    },
+}  # fmt: skip

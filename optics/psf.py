@@ -1,0 +1,232 @@
+"""From the pupil to the point-spread function (PSF) on the sensor.
+
+Fraunhofer at the focus of the lens: ``U(x) = sum_u P(u) exp(-2 pi i u x / (L d)) du^2`` for wavelength L and sensor
+distance d (J. W. Goodman, Introduction to Fourier Optics, ch. 5), with the pupil function P of mask and defocus. With
+this sign light leans towards where the mask is thicker, as in a prism. Pupil and sensor share the axes of the read-out
+image: x right, y down, upright (both are turned by half a turn against the scene).
+
+Normalisation: intensity over the power through the aperture, so a value is the share of the transmitted light that
+lands in a cell, and 1 minus the sum is what misses the window. Nothing is divided by its own sum or maximum. A sampled
+aperture of P cells across carries ``1 - 0.67 / P`` of the power in its replica period; the rest is light that the sharp
+rim diffracts to larger angles.
+
+Cells: |U|^2 is a trigonometric polynomial of the pupil differences ``m du, |m| < P``. Its values on a grid of at least
+2P points per period fix it, and its integral over a cell of side p follows term by term:
+``integral = (p / X) sum_m sinc(m p / X) c_m exp(2 pi i m x / X)``, X = L d / du. Both steps are one real matrix W, so
+PSF = W |FFT(P)|^2 W^T: exact for any cell size, with no oversampling factor to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from optics.fft import fast_length, fft2
+from optics.lens import ThinLens
+from optics.pupil import PupilGrid
+from optics.pupil_function import PupilFunction
+from optics.sampling import SamplingReport, check_sampling
+
+
+class _SquaredModulus(torch.autograd.Function):
+    """|z|^2 with the gradient 2 g z; the library's own chain takes three times as long on planes of this size."""
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(z)
+        return z.real.square() + z.imag.square()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (z,) = ctx.saved_tensors
+        result: torch.Tensor = z * (2 * grad)
+        return result
+
+
+def _squared_modulus(z: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = _SquaredModulus.apply(z)
+    return result
+
+
+class _Psf(nn.Module):
+    """What both kinds of PSF share: the geometry and the pupil function."""
+
+    def __init__(
+        self,
+        grid: PupilGrid,
+        lens: ThinLens,
+        wavelengths_m: Sequence[float],
+        pitch_m: float,
+        samples: int,
+        dtype: torch.dtype,
+        point_samples: bool,
+    ) -> None:
+        super().__init__()
+        check_sampling(grid, lens, wavelengths_m, pitch_m, samples, point_samples=point_samples)
+        self.grid = grid
+        self.lens = lens
+        self.wavelengths_m = tuple(float(w) for w in wavelengths_m)
+        self.pitch_m = pitch_m
+        self.samples = samples
+        self.pupil = PupilFunction(grid, lens, self.wavelengths_m, dtype)
+
+    def _field(
+        self,
+        height_m: torch.Tensor,
+        index_difference: torch.Tensor | Sequence[float],
+        object_distance_m: float | torch.Tensor | None,
+    ) -> torch.Tensor:
+        if not isinstance(index_difference, torch.Tensor):
+            index_difference = torch.tensor(index_difference, dtype=torch.float64)
+        field: torch.Tensor = self.pupil(height_m, index_difference, object_distance_m)
+        return field
+
+    def _cell_axis(self) -> torch.Tensor:
+        """Cell centres on the sensor in metres, float64 of shape (K,); the middle one is the optical axis."""
+        return (torch.arange(self.samples, dtype=torch.float64) - self.samples // 2) * self.pitch_m
+
+
+class PupilToPsf(_Psf):
+    """PSF integrated over square image cells, one per wavelength.
+
+    Args:
+        grid: Pupil.
+        lens: Lens.
+        wavelengths_m: Vacuum wavelengths in metres, one PSF each.
+        pitch_m: Side of an image cell in metres.
+        samples: Cells K along one side of the window, odd; the optical axis is at the centre of cell K // 2.
+        dtype: torch.float32 or torch.float64.
+
+    Raises:
+        OpticsError: The window is wider than the replica distance, or an argument is invalid.
+    """
+
+    cells: torch.Tensor
+
+    def __init__(
+        self,
+        grid: PupilGrid,
+        lens: ThinLens,
+        wavelengths_m: Sequence[float],
+        pitch_m: float,
+        samples: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(grid, lens, wavelengths_m, pitch_m, samples, dtype, point_samples=False)
+        self._length = fast_length(2 * grid.samples)
+        power = grid.area_m2 / grid.pitch_m**2
+        rows = torch.stack([self._cell_matrix(w) for w in self.wavelengths_m])
+        # W acts on both sides, so each carries the square root of 1 / power.
+        self.register_buffer("cells", (rows / power**0.5).to(dtype), persistent=False)
+
+    def _cell_matrix(self, wavelength_m: float) -> torch.Tensor:
+        """Interpolate-and-integrate matrix W of one axis, float64 of shape (K, length)."""
+        period = wavelength_m * self.lens.sensor_distance_m / self.grid.pitch_m
+        m = torch.arange(1, self.grid.samples, dtype=torch.float64)
+        share = self.pitch_m / period
+        point = 2 * torch.pi * torch.arange(self._length, dtype=torch.float64) / self._length
+        centre = 2 * torch.pi * self._cell_axis() / period
+        weight = 2 * torch.sinc(m * share)
+        # cos(m (a - b)) = cos cos + sin sin turns a sum over (K, length, P) into two small products.
+        series = ((centre[:, None] * m).cos() * weight) @ (m[:, None] * point).cos()
+        series = series + ((centre[:, None] * m).sin() * weight) @ (m[:, None] * point).sin()
+        return (1 + series) * (share / self._length)
+
+    def forward(
+        self,
+        height_m: torch.Tensor,
+        index_difference: torch.Tensor | Sequence[float],
+        object_distance_m: float | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the share of the transmitted light in each cell.
+
+        Args:
+            height_m: Mask height in metres, shape (P, P) or (B, P, P).
+            index_difference: Index of the mask over its surround at each wavelength, shape (L,).
+            object_distance_m: Distance of the object in metres; None means in focus, a tensor of shape (B,) gives one
+                distance per entry of the batch (``height_m`` may then be (P, P)).
+
+        Returns:
+            PSF of shape (L, K, K), or (B, L, K, K) with a batch; non-negative, sum at most 1.
+        """
+        field = self._field(height_m, index_difference, object_distance_m)
+        if field.ndim == 3:
+            return self._cell_shares(field)
+        # One entry at a time: the padded planes of a whole batch outgrow the cache and take twice as long.
+        return torch.stack([self._cell_shares(entry) for entry in field])
+
+    def _cell_shares(self, field: torch.Tensor) -> torch.Tensor:
+        """Share of the light in each cell from the pupil field of shape (L, P, P)."""
+        intensity = _squared_modulus(fft2(field, (self._length, self._length)))
+        # Exact values are never negative; the clamp removes rounding of about -1e-9.
+        return (self.cells @ intensity @ self.cells.mT).clamp(min=0.0)
+
+    def check(
+        self,
+        height_m: torch.Tensor,
+        index_difference: torch.Tensor,
+        object_distance_m: float | torch.Tensor | None = None,
+    ) -> SamplingReport:
+        """Check all sampling rules for this mask and distance; see :func:`optics.check_sampling`."""
+        return check_sampling(
+            self.grid,
+            self.lens,
+            self.wavelengths_m,
+            self.pitch_m,
+            self.samples,
+            height_m=height_m,
+            index_difference=index_difference,
+            object_distance_m=object_distance_m,
+        )
+
+
+class PointPsf(_Psf):
+    """PSF at points closer than the Nyquist pitch, by matrix Fourier transform; for pictures and fine studies.
+
+    Same arguments as :class:`PupilToPsf`; values are intensity at the point times ``pitch_m^2``, as a share of the
+    transmitted light (R. Soummer et al., Opt. Express 15, 15935 (2007) for the transform).
+    """
+
+    rotations: torch.Tensor
+
+    def __init__(
+        self,
+        grid: PupilGrid,
+        lens: ThinLens,
+        wavelengths_m: Sequence[float],
+        pitch_m: float,
+        samples: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(grid, lens, wavelengths_m, pitch_m, samples, dtype, point_samples=True)
+        scale = pitch_m * grid.pitch_m**2 / (grid.area_m2**0.5 * lens.sensor_distance_m)
+        rows = []
+        for wavelength in self.wavelengths_m:
+            turns = self._cell_axis()[:, None] * grid.coordinate_m / (wavelength * lens.sensor_distance_m)
+            size = torch.full_like(turns, (scale / wavelength) ** 0.5)
+            rows.append(torch.polar(size, -2 * torch.pi * turns))
+        complex_dtype = torch.complex64 if dtype == torch.float32 else torch.complex128
+        self.register_buffer("rotations", torch.stack(rows).to(complex_dtype), persistent=False)
+
+    def amplitude(
+        self,
+        height_m: torch.Tensor,
+        index_difference: torch.Tensor | Sequence[float],
+        object_distance_m: float | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the complex field whose squared modulus is :meth:`forward`."""
+        return self.rotations @ self._field(height_m, index_difference, object_distance_m) @ self.rotations.mT
+
+    def forward(
+        self,
+        height_m: torch.Tensor,
+        index_difference: torch.Tensor | Sequence[float],
+        object_distance_m: float | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the sampled PSF, shape (L, K, K) or (B, L, K, K)."""
+        return _squared_modulus(self.amplitude(height_m, index_difference, object_distance_m))

@@ -1,0 +1,7 @@
+"""``python -m optishield``."""
+
+import sys
+
+from optishield.cli import main
+
+sys.exit(main())

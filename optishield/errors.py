@@ -1,0 +1,110 @@
+"""Errors of the application, and the map from any error to one line and an exit code.
+
+Exit codes: 0 done, 1 a defect of the program, 2 wrong usage, 3 bad configuration or data, 4 hardware,
+5 a quality gate is unmet, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell gets back."""
+
+    OK = 0
+    DEFECT = 1
+    USAGE = 2
+    BAD_INPUT = 3
+    HARDWARE = 4
+    GATE = 5
+    INTERRUPTED = 130
+
+
+class OptiShieldError(ValueError):
+    """A mistake in what the user gave: one sentence with the facts and what to change."""
+
+    exit_code: ExitCode = ExitCode.BAD_INPUT
+
+
+class UsageError(OptiShieldError):
+    """Options that contradict each other."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(OptiShieldError):
+    """A configuration that cannot be read or is not valid."""
+
+
+class RunError(OptiShieldError):
+    """A run folder that cannot be made, read, resumed or written."""
+
+
+# Each room defines its errors in <room>/errors.py. They are recognised by the module's name, because
+# importing the rooms here would load torch for every `--help`.
+_ROOM_EXIT_CODES = {
+    "optics.errors": ExitCode.BAD_INPUT,
+    "faces.errors": ExitCode.BAD_INPUT,
+    "sim.errors": ExitCode.BAD_INPUT,
+    "evaluation.errors": ExitCode.BAD_INPUT,
+    "protectors.errors": ExitCode.BAD_INPUT,
+    "calibration.errors": ExitCode.BAD_INPUT,
+    "codesign.errors": ExitCode.BAD_INPUT,
+    "firmware_bridge.errors": ExitCode.HARDWARE,
+}
+
+
+def describe_os_error(error: OSError) -> str:
+    """One sentence for a failed file operation, with what to change.
+
+    Args:
+        error: the error as the operating system reported it.
+
+    Returns:
+        A sentence without a final line break.
+    """
+    where = str(error.filename2 or error.filename or "the file")
+    reason = error.strerror or str(error) or type(error).__name__
+    advice = {
+        errno.ENOSPC: "free space on that disk, or choose another one with --out",
+        errno.EDQUOT: "your quota is used up: free space, or choose another disk with --out",
+        errno.EROFS: "the disk is read-only: choose another folder with --out",
+        errno.EACCES: "change the permissions, or choose another folder",
+        errno.EPERM: "change the permissions, or choose another folder",
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "part of the path is a file, not a folder: check the path",
+        errno.EISDIR: "a file is needed here, not a folder: check the path",
+        errno.ENAMETOOLONG: "choose a shorter name",
+    }.get(error.errno or 0)
+    sentence = f"{where}: {reason}"
+    return f"{sentence}; {advice}." if advice else f"{sentence}."
+
+
+def user_error(error: BaseException) -> tuple[str, ExitCode] | None:
+    """Translate an error into one line and an exit code.
+
+    Args:
+        error: anything that a command raised.
+
+    Returns:
+        ``(message, exit code)``, or None when the error is a defect of the program rather than of the input.
+    """
+    if isinstance(error, OptiShieldError):
+        return one_line(str(error)), error.exit_code
+    for cls in type(error).__mro__:
+        code = _ROOM_EXIT_CODES.get(cls.__module__)
+        if code is not None:
+            # A room may mark one of its errors as an unmet gate by an attribute `exit_code`.
+            return one_line(str(error)), ExitCode(getattr(error, "exit_code", code))
+    if isinstance(error, OSError):
+        return one_line(describe_os_error(error)), ExitCode.BAD_INPUT
+    if isinstance(error, MemoryError):
+        return "Out of memory; lower --workers, the batch size, or the number of people.", ExitCode.BAD_INPUT
+    return None
+
+
+def one_line(text: str) -> str:
+    """Fold a message into one line."""
+    return " ".join(text.split())

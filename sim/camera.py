@@ -1,0 +1,214 @@
+"""The encoder camera: scene window at a distance -> mask in the pupil -> coarse noisy sensor -> encoded frame.
+
+``signal`` = pixels(PSF * scene) is linear in the scene and differentiable in the mask; ``read`` adds photo-electron
+statistics, saturation and bits. Both work on batches. Everything is in SI units and photo-electrons; nothing is ever
+divided by the maximum of an image.
+
+The window is a square plane of known width at a known distance. One sample of the window lands on one image cell and a
+whole number of cells makes one sensor pixel, so geometry, point-spread function and sensor pitch agree by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from optics import OpticsError, PhaseMask, PupilGrid, PupilToPsf, Sensor, SensorSpec, ThinLens, bin_pixels, convolve
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where things are (SI units). Every camera of a comparison shares one geometry, except for its focus.
+
+    Attributes:
+        focal_length_m: focal length of the thin lens.
+        aperture_diameter_m: diameter of the pupil that carries the mask.
+        focus_distance_m: distance the bare lens is focused on.
+        object_distance_m: distance of the window from the pupil.
+        frame_width_m: width of the window.
+        scene_px: samples across the window.
+        wavelengths_m: one for each of the red, green and blue channel of a scene.
+        pupil_samples: samples across the pupil.
+    """
+
+    focal_length_m: float
+    aperture_diameter_m: float
+    focus_distance_m: float
+    object_distance_m: float
+    frame_width_m: float
+    scene_px: int
+    wavelengths_m: tuple[float, float, float]
+    pupil_samples: int
+
+    @property
+    def lens(self) -> ThinLens:
+        """The bare lens."""
+        return ThinLens(self.focal_length_m, self.focus_distance_m)
+
+    @property
+    def cell_m(self) -> float:
+        """Side in metres of the image of one window sample."""
+        return self.frame_width_m / self.scene_px * abs(self.lens.magnification(self.object_distance_m))
+
+    @property
+    def psf_cells(self) -> int:
+        """Side of the point-spread function in cells: the largest odd number below the window."""
+        return self.scene_px - 1 + self.scene_px % 2
+
+    @property
+    def grid(self) -> PupilGrid:
+        """Samples of the pupil."""
+        return PupilGrid(self.aperture_diameter_m, self.pupil_samples)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A sensor and how long it looks.
+
+    Attributes:
+        pixels: pixels across the window; divides the scene samples.
+        colour: three planes (filters, no mosaic) or one.
+        filter_weights: share of red, green and blue in the signal of a monochrome pixel; they sum to 1.
+        electrons_at_white: photo-electrons that a white surface makes in one pixel during the exposure.
+        full_well_e: electrons that fill a pixel.
+        read_noise_e: RMS read noise in electrons.
+        bits: bits of the converter.
+        black_level_dn: code of a dark pixel.
+    """
+
+    pixels: int
+    colour: bool
+    filter_weights: tuple[float, float, float]
+    electrons_at_white: float
+    full_well_e: float
+    read_noise_e: float
+    bits: int
+    black_level_dn: float
+
+    @property
+    def sensor(self) -> Sensor:
+        """The sensor; the signal is given in electrons, so its quantum efficiency is 1."""
+        return Sensor(
+            SensorSpec(
+                full_well_e=self.full_well_e,
+                read_noise_e=self.read_noise_e,
+                dark_e=0.0,
+                quantum_efficiency=1.0,
+                bits=self.bits,
+                black_level_dn=self.black_level_dn,
+                colour=self.colour,
+            )
+        )
+
+
+class FixedPsf(nn.Module):
+    """A point-spread function given as numbers, (3, K, K) shares of the light: blurs that no mask realises exactly."""
+
+    psf: Tensor
+
+    def __init__(self, psf: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("psf", psf)
+
+    def forward(self) -> Tensor:
+        """The point-spread function (3, K, K)."""
+        return self.psf
+
+
+class MaskPsf(nn.Module):
+    """Point-spread function of a mask in the pupil for a window at the geometry's distance."""
+
+    def __init__(self, geometry: Geometry, mask: PhaseMask) -> None:
+        super().__init__()
+        self.geometry, self.mask = geometry, mask
+        self.to_psf = PupilToPsf(
+            geometry.grid, geometry.lens, geometry.wavelengths_m, geometry.cell_m, geometry.psf_cells
+        )
+        self.index: Tensor
+        self.register_buffer("index", mask.index_differences(geometry.wavelengths_m), persistent=False)
+
+    def forward(self) -> Tensor:
+        """The point-spread function (3, K, K); each plane sums to the share of the light inside the window."""
+        psf: Tensor = self.to_psf(self.mask.height_m(), self.index, self.geometry.object_distance_m)
+        return psf
+
+    def check(self) -> None:
+        """Raise OpticsError when the present mask is not sampled finely enough."""
+        self.to_psf.check(self.mask.height_m().detach(), self.index, self.geometry.object_distance_m)
+
+
+def gaussian_psf(sd_cells: float, cells: int) -> FixedPsf:
+    """Gaussian blur of the same width for all wavelengths, integrated over cells.
+
+    Args:
+        sd_cells: standard deviation in image cells.
+        cells: side of the window, odd.
+    """
+    edges = torch.arange(cells + 1, dtype=torch.float64) - cells / 2
+    cumulative = torch.special.ndtr(edges / max(sd_cells, 1e-6))
+    line = cumulative.diff()
+    return FixedPsf((line[:, None] * line[None, :]).float().expand(3, -1, -1).clone())
+
+
+class EncoderCamera(nn.Module):
+    """Scene radiance to sensor codes.
+
+    Args:
+        source: gives the point-spread function (3, K, K): :class:`MaskPsf` or :class:`FixedPsf`.
+        exposure: sensor and exposure.
+        scene_px: samples across the window.
+
+    Raises:
+        OpticsError: If the pixels do not divide the scene samples.
+    """
+
+    def __init__(self, source: MaskPsf | FixedPsf, exposure: Exposure, scene_px: int) -> None:
+        super().__init__()
+        if scene_px % exposure.pixels:
+            raise OpticsError(
+                f"{exposure.pixels} pixels do not divide the {scene_px} scene samples across the window; "
+                "choose a number of pixels that divides them."
+            )
+        self.source, self.exposure, self.scene_px = source, exposure, scene_px
+        self.sensor = exposure.sensor
+        self.weights: Tensor
+        self.register_buffer("weights", torch.tensor(exposure.filter_weights).reshape(1, 3, 1, 1), persistent=False)
+
+    @property
+    def psf(self) -> Tensor:
+        """Point-spread function (3, K, K)."""
+        return self.source()
+
+    def frame_psf(self) -> Tensor:
+        """Point-spread function of the planes of a frame: (3, K, K) in colour, (1, K, K) in monochrome."""
+        psf = self.psf
+        return psf if self.exposure.colour else (psf * self.weights[0]).sum(0, keepdim=True)
+
+    def signal(self, scenes: Tensor, psf: Tensor | None = None) -> Tensor:
+        """Noise-free photo-electrons of each pixel.
+
+        Args:
+            scenes: (N, 3, S, S) linear light, 1 = white.
+            psf: (3, K, K), if it has been computed already.
+
+        Returns:
+            (N, 3, n, n) in colour or (N, 1, n, n) in monochrome. A white window fills pixels with
+            ``electrons_at_white`` times the share of the light that the PSF keeps inside.
+        """
+        image = convolve(scenes, self.psf if psf is None else psf)
+        if not self.exposure.colour:
+            image = (image * self.weights).sum(1, keepdim=True)
+        block = self.scene_px // self.exposure.pixels
+        pixels: Tensor = bin_pixels(image, block) / block**2
+        return pixels.clamp_min(0.0) * self.exposure.electrons_at_white
+
+    def read(self, signal: Tensor, generator: torch.Generator) -> Tensor:
+        """One exposure: frames (N, C, n, n) in code units mapped so that black is 0 and the top code is 1."""
+        frame: Tensor = self.sensor.normalise(self.sensor(signal, generator))
+        return frame
+
+    def forward(self, scenes: Tensor, generator: torch.Generator) -> Tensor:
+        """Encoded frames of scenes (N, 3, S, S)."""
+        return self.read(self.signal(scenes), generator)

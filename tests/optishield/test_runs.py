@@ -1,0 +1,286 @@
+"""Run folders under bad conditions: full disk, crash in the middle, a second run under the same name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from codesign.protocols import RunStore
+from optishield import files, runs
+from optishield.errors import RunError
+from optishield.runs import RunFolder, stored_config
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def make(settings: Any) -> Callable[..., RunFolder]:
+    def make(out: Path | None = None, config: Any = None, **kwargs: Any) -> RunFolder:
+        return RunFolder.create(
+            verb="train-mask",
+            slug="Quick seed=0",
+            config=config or settings(),
+            command=["optishield", "train-mask"],
+            seeds={"seed": 0},
+            out=out,
+            now=NOON,
+            **kwargs,
+        )
+
+    return make
+
+
+def _resume(path: Path, config: Any, **kwargs: Any) -> RunFolder:
+    return RunFolder.resume(path, config=config, command=["again"], seeds={"seed": 0}, **kwargs)
+
+
+def _everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_new_folder_holds_configuration_and_environment(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(parent=tmp_path / "runs")
+    assert run.path == tmp_path / "runs" / "20260102T120000Z-train-mask-quick-seed-0"
+    assert _everything(tmp_path / "runs") == sorted(
+        [run.path.name, *(f"{run.path.name}/{name}" for name in ("config.toml", "environment.json", "stages"))]
+    )
+    assert stored_config(run.path, settings) == settings()
+    environment = run.read_json("environment.json")
+    assert environment["seeds"] == {"seed": 0}
+    assert environment["command"] == ["optishield", "train-mask"]
+    assert environment["versions"]["torch"] == torch.__version__
+    assert isinstance(run, RunStore)
+
+
+def test_two_runs_in_one_second_get_two_folders(make: Any, tmp_path: Path) -> None:
+    paths = [make(parent=tmp_path).path for _ in range(3)]
+    assert [path.name[-3:] for path in paths] == ["d-0", "0~2", "0~3"]
+
+
+def test_named_folder_must_be_empty_or_absent(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert make(out=tmp_path / "empty").path == tmp_path / "empty"
+    with pytest.raises(RunError, match=r"empty is not empty; continue it with --resume .*empty, or name another"):
+        make(out=tmp_path / "empty")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match=r"mine is not empty; name another folder with --out"):
+        make(out=tmp_path / "mine")
+    with pytest.raises(RunError, match=r"thesis.txt is a file; name a folder"):
+        make(out=tmp_path / "mine" / "thesis.txt")
+    assert _everything(tmp_path / "mine") == ["thesis.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
+
+
+def test_stages_remember_their_result(make: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    assert run.stage_done("scenes") is None
+    run.mark_stage("scenes", {"count": np.int64(3), "loss": torch.tensor(0.5), "undefined": float("nan")})
+    assert run.stage_done("scenes") == {"count": 3, "loss": 0.5, "undefined": None}
+    run.mark_stage("train")
+    assert run.stage_done("train") == {}
+    with pytest.raises(RunError, match=r"'\.\./x' cannot name a stage"):
+        run.mark_stage("../x")
+
+
+def test_resume_drops_metrics_of_the_unfinished_stage(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    run.log_metrics({"stage": "a", "loss": 1.0})
+    run.mark_stage("a")
+    run.log_metrics({"stage": "b", "loss": 0.5})
+    with open(run.path / "metrics.jsonl", "ab") as file:
+        file.write(b'{"stage": "b", "lo')  # a crash in the middle of a line
+    assert [line["stage"] for line in run.read_metrics()] == ["a", "b"]
+    run.close()
+    again = _resume(run.path, settings())
+    assert again.read_metrics() == [{"stage": "a", "loss": 1.0}]
+    again.log_metrics({"stage": "b", "loss": 0.4})
+    assert [line["loss"] for line in again.read_metrics()] == [1.0, 0.4]
+    assert again.read_json("environment-resume-1.json")["command"] == ["again"]
+
+
+def test_resume_refuses_another_configuration(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    run.close()
+    other = settings(seed=1, workers=4, camera={"bits": 6})
+    with pytest.raises(RunError, match=r"differs in camera\.bits, seed; drop those options"):
+        _resume(run.path, other, may_differ=("workers",))
+    _resume(run.path, settings(workers=4), may_differ=("workers",))
+
+
+def test_two_processes_cannot_write_one_folder(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    with pytest.raises(RunError, match="is in use by another run; wait until it ends"):
+        _resume(run.path, settings())
+    run.close()
+    _resume(run.path, settings())
+
+
+def test_resume_needs_a_run_folder(settings: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run folder"):
+        _resume(tmp_path, settings())
+
+
+def test_tensors_come_back_bit_for_bit(make: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    base = torch.arange(12, dtype=torch.float64).reshape(3, 4) / 7
+    tensors = {"transposed": base.T, "shared": base[1:], "byte": torch.tensor([1, 255], dtype=torch.uint8)}
+    run.write_tensors("checkpoints/mask.safetensors", tensors, {"kind": "zernike"})
+    back = run.read_tensors("checkpoints/mask.safetensors")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensors[name]) and back[name].dtype == tensors[name].dtype for name in tensors)
+
+
+def test_damaged_files_are_named(make: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    run.write_bytes("a.json", b"{")
+    run.write_bytes("a.safetensors", b"12")
+    with pytest.raises(RunError, match=r"a\.json is damaged"):
+        run.read_json("a.json")
+    with pytest.raises(RunError, match=r"a\.safetensors is damaged"):
+        run.read_tensors("a.safetensors")
+    with pytest.raises(RunError, match=r"gone\.json: No such file"):
+        run.read_json("gone.json")
+
+
+@pytest.mark.parametrize("name", ["", "/etc/x", "../x", "a/../../x"])
+def test_names_stay_inside_the_folder(make: Any, tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="does not name a file inside the run folder"):
+        make(out=tmp_path / "r").write_text(name, "x")
+
+
+def test_json_refuses_what_it_cannot_hold_and_names_the_key(make: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    with pytest.raises(RunError, match=r"a\.json: rates\[1\] is inf"):
+        run.write_json("a.json", {"rates": [0.0, float("inf")]})
+    with pytest.raises(RunError, match=r"metrics\.jsonl: x holds a set"):
+        run.log_metrics({"x": {1, 2}})
+    assert not run.has("a.json")
+    assert not run.has("metrics.jsonl")
+
+
+def _full_disk(monkeypatch: pytest.MonkeyPatch, after_bytes: int) -> None:
+    """Let ``os.write`` fail as on a full disk after some bytes of each call sequence."""
+    left = after_bytes
+    real = os.write
+
+    def write(handle: int, data: Any) -> int:
+        nonlocal left
+        if left <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = real(handle, bytes(data)[:left])
+        left -= count
+        return count
+
+    monkeypatch.setattr(files.os, "write", write)
+
+
+def test_full_disk_leaves_the_old_file(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(out=tmp_path / "r")
+    run.write_json("summary.json", {"rank1": 0.5})
+    before = _everything(run.path)
+    with monkeypatch.context() as patch:
+        _full_disk(patch, after_bytes=5)
+        with pytest.raises(RunError, match=r"summary\.json: No space left on device; free space"):
+            run.write_json("summary.json", {"rank1": 0.25})
+    assert run.read_json("summary.json") == {"rank1": 0.5}
+    assert _everything(run.path) == before
+
+
+def test_full_disk_takes_back_half_a_metrics_line(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(out=tmp_path / "r")
+    run.log_metrics({"step": 1})
+    with monkeypatch.context() as patch:
+        _full_disk(patch, after_bytes=4)
+        with pytest.raises(RunError, match=r"metrics\.jsonl: No space left on device"):
+            run.log_metrics({"step": 2})
+    assert (run.path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_full_disk_makes_no_run_folder(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        _full_disk(patch, after_bytes=5)
+        with pytest.raises(RunError, match="No space left on device"):
+            make(out=tmp_path / "r")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_only_disk_is_one_clear_error(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(args[0]))
+
+    run = make(out=tmp_path / "r")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "open", refuse)
+        with pytest.raises(RunError, match=r"a\.json: Read-only file system; the disk is read-only: choose another"):
+            run.write_json("a.json", {})
+
+
+def test_a_folder_below_a_file_is_refused(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"(File exists|Not a directory)"):
+        make(out=tmp_path / "file" / "r")
+
+
+_VICTIM = """
+import os, signal, sys
+from pathlib import Path
+from optishield import files
+from optishield.runs import RunFolder
+
+run = RunFolder(Path(sys.argv[1]))
+run.log_metrics({"stage": "a"})
+run.mark_stage("a", {"ok": True})
+run.log_metrics({"stage": "b"})
+real = os.write
+def half(handle, data):
+    real(handle, bytes(data)[:3])
+    os.kill(os.getpid(), signal.SIGKILL)
+files.os.write = half
+run.write_json("summary.json", {"rank1": 0.25})
+"""
+
+
+def test_kill_in_the_middle_of_a_write(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    run.write_json("summary.json", {"rank1": 0.5})
+    run.close()
+    root = Path(runs.__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", _VICTIM, str(run.path)], env={**os.environ, "PYTHONPATH": str(root)}, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    again = _resume(run.path, settings())
+    assert again.read_json("summary.json") == {"rank1": 0.5}
+    assert again.stage_done("a") == {"ok": True}
+    assert again.read_metrics() == [{"stage": "a"}]
+    leftovers = [path for path in run.path.iterdir() if path.suffix == ".tmp"]
+    assert leftovers == [], "resume removes what a killed writer left"
+
+
+def test_files_follow_the_umask(make: Any, tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        path = make(out=tmp_path / "r").write_text("a.txt", "x")
+        assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(old)
+
+
+def test_json_is_stable(make: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    value = {"b": np.float32(0.5), "a": [np.arange(2), (True, None)], "path": Path("x")}
+    path = run.write_json("a.json", value)
+    assert json.loads(path.read_text()) == {"b": 0.5, "a": [[0, 1], [True, None]], "path": "x"}
