@@ -22,13 +22,15 @@ from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, identi
 from codesign.protocols import Progress, RunStore
 from evaluation.encoded import face_crop
 from evaluation.inverters import UNet
-from faces.landmarks import HeatmapDecoder, decode, gaussian_heatmaps, heatmap_loss, nme
+from faces.landmarks import HeatmapDecoder, decode, gaussian_heatmaps, heatmap_loss, nme, points_in, released
 from faces.recognisers import CosineHead, SmallRecogniser
 from faces.samples import FaceSet, five_points, interocular
 from optics import FreeformMask, PhaseMask, PupilGrid, ZernikeMask, get_material
 from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf
 
 CROP = 32
+#: Phase step between pupil samples, in turns, from which a mask is charged; the sampling check refuses one half.
+SLOPE_LIMIT = 0.35
 CAPTURES_PER_PERSON = 4
 
 
@@ -71,7 +73,8 @@ class _Trainer:
     ) -> None:
         self.config, self.geometry, self.exposure = config, geometry, exposure
         self.generator = torch.Generator().manual_seed(seed)
-        self.scenes, self.landmarks = train.linear(), train.landmarks
+        self.scenes, self.landmarks = train.linear(), released(train.landmarks, config.landmarks)
+        self.unit = interocular(train.landmarks)
         people, self.place = torch.unique(train.identity, return_inverse=True)
         self.people = len(people)
         self.rows = [torch.nonzero(self.place == p)[:, 0] for p in range(self.people)]
@@ -83,8 +86,15 @@ class _Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.mask = make_mask(config, geometry.grid, self.generator)
-            self.camera = EncoderCamera(MaskPsf(geometry, self.mask), exposure, geometry.scene_px)
-            self.decoder = HeatmapDecoder(channels, exposure.pixels, settings.decoder_width, geometry.scene_px)
+            self.source = MaskPsf(geometry, self.mask)
+            self.camera = EncoderCamera(self.source, exposure, geometry.scene_px)
+            self.decoder = HeatmapDecoder(
+                channels,
+                exposure.pixels,
+                settings.decoder_width,
+                geometry.scene_px,
+                points=points_in(config.landmarks),
+            )
             self.adversaries = [self._new_adversary() for _ in range(2)]
             self.inverter = UNet(1, width=8)
         rate = settings.mask_rate if config.mask.kind == "free-form" else settings.mask_rate * 1e-6
@@ -143,7 +153,8 @@ class _Trainer:
         settings = self.config.training
         with torch.no_grad():
             frozen = self.camera.psf
-        for _ in range(settings.adversary_steps):
+        # Until the mask moves one adversary step is enough: there is nothing to keep up with.
+        for _ in range(settings.adversary_steps if move_mask else 1):
             self.adversary_step(frozen)
         pick = self.batch()
         psf = self.camera.psf if move_mask else frozen
@@ -153,7 +164,7 @@ class _Trainer:
         truth = self.landmarks[pick]
         targets = gaussian_heatmaps(truth, self.scene_px, logits.shape[-1], 1.0)
         points, _ = decode(logits, self.scene_px)
-        distance = ((points - truth).norm(dim=-1) / interocular(truth)[:, None]).mean()
+        distance = nme(points, truth, self.unit[pick]).mean()
         utility = heatmap_loss(logits, targets) / math.log(logits.shape[-1] ** 2) + 4.0 * distance
         logged = {"utility": float(utility.detach()), "nme": float(distance.detach())}
         loss = utility
@@ -178,6 +189,7 @@ class _Trainer:
                 + settings.inverter_weight * inversion
                 + settings.subspace_weight * bits
                 + settings.window_weight * outside
+                + settings.slope_weight * self._too_steep()
             )
             logged |= {
                 "privacy": float(privacy.detach()),
@@ -200,6 +212,14 @@ class _Trainer:
             self.mask_optimiser.step()
         self.decoder_optimiser.step()
         return logged
+
+    def _too_steep(self) -> Tensor:
+        """Mean excess of the phase step between pupil samples over what the sampling check still allows, in turns."""
+        turns_per_metre = float((self.source.index / torch.tensor(self.geometry.wavelengths_m)).max())
+        height = self.mask.height_m() * turns_per_metre
+        steps = [height.diff(dim=0).abs(), height.diff(dim=1).abs()]
+        excess = [functional.relu(step - SLOPE_LIMIT).square().sum() for step in steps]
+        return torch.stack(excess).sum()
 
     def renew(self, turn: int) -> None:
         """Start one recogniser anew."""
@@ -256,8 +276,12 @@ class _Trainer:
             part = faces.subset(pick)
             frames = self.camera.read(self.camera.signal(part.linear(), psf), generator)
             points, _ = self.decoder.landmarks(frames)
-            errors.append(nme(points, part.landmarks))
+            errors.append(nme(points, released(part.landmarks, self.config.landmarks), interocular(part.landmarks)))
         return float(torch.cat(errors).mean())
+
+
+def _checkpoint(start: int, step: int) -> str:
+    return f"design/start-{start}-{step}.safetensors"
 
 
 def design_mask(
@@ -305,8 +329,9 @@ def design_mask(
                     step, summary = until, done
                     later = f"design-{start}-{min(total, until + settings.checkpoint_every)}"
                     if until == total or run.stage_done(later) is None:
-                        trainer.load(run.read_tensors(f"design/start-{start}.safetensors"))
+                        trainer.load(run.read_tensors(_checkpoint(start, until)))
                     continue
+                before = step
                 while step < until:
                     if step > settings.warmup_steps and (step - settings.warmup_steps) % settings.reset_every == 0:
                         trainer.renew((step - settings.warmup_steps) // settings.reset_every)
@@ -317,9 +342,11 @@ def design_mask(
                         stage.note(f"NME {logged['nme']:.3f}")
                     stage.advance()
                 summary = {"validation_nme": trainer.validate(validation), **logged}
-                run.write_tensors(f"design/start-{start}.safetensors", trainer.state())
+                run.write_tensors(_checkpoint(start, until), trainer.state())
                 run.mark_stage(name, summary)
-        trainer.camera.source.check()  # type: ignore[union-attr]
+                # Only now: a run that is killed before the mark goes on from the checkpoint before.
+                (run.path / _checkpoint(start, before)).unlink(missing_ok=True)
+        trainer.source.check()
         cost = summary["utility"] + settings.privacy_weight * summary.get("privacy", 0.0)
         results.append({"mask": trainer.mask.state_dict(), "cost": cost, **summary})
     best = min(range(len(results)), key=lambda n: results[n]["cost"])

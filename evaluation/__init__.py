@@ -22,6 +22,7 @@ from evaluation.oracle import (
     LandmarkFloor,
     add_landmark_noise,
     landmark_floor,
+    noise_sd_px,
     normalised_mean_error,
 )
 from evaluation.statistics import (
@@ -62,6 +63,7 @@ __all__ = [
     "korn_graubard",
     "landmark_floor",
     "manifest_hash",
+    "noise_sd_px",
     "normalised_mean_error",
     "paired_difference",
     "per_identity",

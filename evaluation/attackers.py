@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evaluation.discriminant import Discriminant, fit_discriminant
 from evaluation.encoded import EncodedFaces, channels_last, contrast, face_crop
 from evaluation.errors import EvaluationError
 from evaluation.inverters import UNetInverter, WienerFilter
-from evaluation.oracle import Discriminant, fit_discriminant
 from faces.recognisers import CosineHead, SFace, SmallRecogniser
 
 __all__ = [
@@ -140,12 +140,14 @@ class ScratchRecogniser(Attacker):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.network = channels_last(SmallRecogniser(faces.signal.shape[1], self.size))
-            head = CosineHead(self.network.embedding_dim, people)
+            head = CosineHead(self.network.embedding_dim, people, margin=0.0, scale=20.0)
         parameters = [*self.network.parameters(), *head.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=5e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=self.steps, pct_start=0.15)
+        optimiser = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=5e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=self.steps, pct_start=0.2)
         self.network.train()
-        for _ in range(self.steps):
+        for step in range(self.steps):
+            # A full margin from the start holds a fresh network back; it grows over the first third.
+            head.margin = 0.2 * min(1.0, step / (0.3 * self.steps))
             pick = torch.randint(len(faces), (self.batch,), generator=generator)
             loss = head.loss(self.network(self._input(faces, pick, generator)), place[pick])
             optimiser.zero_grad()

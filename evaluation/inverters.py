@@ -107,6 +107,8 @@ class UNet(nn.Module):
         self.bottom = pair(2 * width, 4 * width)
         self.up2, self.up1 = pair(6 * width, 2 * width), pair(3 * width, width)
         self.out = nn.Conv2d(width, 4 * channels, 3, padding=1)
+        # Starts as the held frame; random weights would write a checkerboard that takes long to unlearn.
+        nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scenes (N, C, S, S) of frames stretched to that size; S is a multiple of 8."""

@@ -1,16 +1,69 @@
-"""Landmark heatmaps: targets, decoding, error, and the network that reads them from encoded frames."""
+"""Landmarks that a camera releases: which, as heatmaps, their error, and the network that reads them from frames.
+
+Landmarks carry identity. Which of them leave the camera is therefore a choice of its own, a :data:`LandmarkSet`: the
+five points that face alignment needs, or all 68.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from faces.errors import FacesError
-from faces.samples import interocular
+from faces.samples import five_points
 
-LANDMARKS = 68
 HEATMAP_SIZE = 32
+
+LandmarkSet = Literal["five", "sixty-eight"]
+#: Place of each point's counterpart when a face is mirrored.
+_MIRRORED: dict[LandmarkSet, tuple[int, ...]] = {
+    "five": (1, 0, 2, 4, 3),
+    "sixty-eight": (
+        *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38,
+        37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
+    ),
+}  # fmt: skip
+
+
+def mirror_order(which: LandmarkSet) -> tuple[int, ...]:
+    """Which point of a set takes the place of each one when the face is mirrored.
+
+    Raises:
+        FacesError: if there is no such set.
+    """
+    if which not in _MIRRORED:
+        raise FacesError(f"There is no landmark set {which!r}; choose one of {', '.join(_MIRRORED)}.")
+    return _MIRRORED[which]
+
+
+def points_in(which: LandmarkSet) -> int:
+    """Number of points of a set.
+
+    Raises:
+        FacesError: if there is no such set.
+    """
+    return len(mirror_order(which))
+
+
+def released(landmarks68: torch.Tensor, which: LandmarkSet) -> torch.Tensor:
+    """The points of a set, out of all landmarks of a face.
+
+    Args:
+        landmarks68: (..., 68, 2) pixels, iBUG-68 order.
+        which: ``"five"`` for eye centres, nose tip and mouth corners, right side of the subject first
+            (:func:`faces.samples.five_points`), or ``"sixty-eight"`` for all.
+
+    Returns:
+        (..., K, 2) pixels, K of :func:`points_in`.
+
+    Raises:
+        FacesError: if there is no such set, or the shape is another one.
+    """
+    points = five_points(landmarks68)  # checks the shape for both sets
+    return points if points_in(which) == points.shape[-2] else landmarks68
 
 
 def rescale_points(points: torch.Tensor, size_in: int, size_out: int) -> torch.Tensor:
@@ -84,25 +137,26 @@ def heatmap_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return -(wanted * F.log_softmax(logits.flatten(2), dim=2)).sum(-1).mean()
 
 
-def nme(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Normalised mean error per face: mean point distance over the distance of the outer eye corners (300-W).
+def nme(predicted: torch.Tensor, truth: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """Normalised mean error per face: mean point distance over a length of that face.
 
     Args:
-        predicted: (N, 68, 2) pixels.
-        truth: (N, 68, 2) pixels of the same frame.
+        predicted: (N, K, 2) pixels.
+        truth: (N, K, 2) pixels of the same frame.
+        unit: (N,) pixels, the distance of the outer eye corners (:func:`faces.samples.interocular`, as in the 300-W
+            benchmark), whichever points are measured.
 
     Returns:
         (N,), 0.05 = five per cent of the interocular distance.
 
     Raises:
-        FacesError: if shapes differ, or a true interocular distance is zero or unknown (NaN).
+        FacesError: if shapes do not fit, or an interocular distance is zero or unknown (NaN).
     """
-    if predicted.shape != truth.shape or truth.ndim != 3:
+    if predicted.shape != truth.shape or truth.ndim != 3 or unit.shape != truth.shape[:1]:
         raise FacesError(
-            f"The error needs two sets of shape (N, {LANDMARKS}, 2), got {tuple(predicted.shape)} and "
-            f"{tuple(truth.shape)}."
+            f"The error needs two sets of shape (N, K, 2) and N units, got {tuple(predicted.shape)}, "
+            f"{tuple(truth.shape)} and {tuple(unit.shape)}."
         )
-    unit = interocular(truth)
     if not bool((unit > 0).all()):
         raise FacesError(
             f"{int((~(unit > 0)).sum())} of {len(unit)} faces have no true interocular distance; leave out faces "
@@ -147,7 +201,7 @@ class _Global(nn.Module):
 
 
 class HeatmapDecoder(nn.Module):
-    """Reads 68 landmark heatmaps from an encoded frame: a U-Net (Ronneberger et al. 2015) with a global bottleneck.
+    """Reads landmark heatmaps from an encoded frame: a U-Net (Ronneberger et al. 2015) with a global bottleneck.
 
     The maps shrink from 32 x 32 to 4 x 4, where a fully connected bottleneck mixes all cells, since a coded frame may
     hold blurred or superposed copies of the face: evidence for a landmark can lie anywhere. 20 million multiply-adds
@@ -158,16 +212,17 @@ class HeatmapDecoder(nn.Module):
         size: side of the frame in pixels, 8 to 64.
         width: channels at full resolution, a multiple of 8; cost grows with its square.
         scene_size: side in pixels of the scene frame that :meth:`landmarks` refers to.
+        points: heatmaps, one for each point of the set it releases (:func:`points_in`).
     """
 
-    def __init__(self, in_channels: int, size: int, width: int = 16, scene_size: int = 64) -> None:
+    def __init__(self, in_channels: int, size: int, width: int = 16, scene_size: int = 64, *, points: int = 5) -> None:
         super().__init__()
-        if in_channels < 1 or not 8 <= size <= 64 or width < 8 or width % 8 or scene_size < 1:
+        if in_channels < 1 or not 8 <= size <= 64 or width < 8 or width % 8 or scene_size < 1 or points < 1:
             raise FacesError(
-                "HeatmapDecoder takes in_channels >= 1, 8 <= size <= 64, width a positive multiple of 8 and "
-                f"scene_size >= 1, got {in_channels}, {size}, {width} and {scene_size}."
+                "HeatmapDecoder takes in_channels >= 1, 8 <= size <= 64, width a positive multiple of 8, "
+                f"scene_size >= 1 and points >= 1, got {in_channels}, {size}, {width}, {scene_size} and {points}."
             )
-        self.in_channels, self.size, self.scene_size = in_channels, size, scene_size
+        self.in_channels, self.size, self.scene_size, self.points = in_channels, size, scene_size, points
         w0, w1, w2, w3 = width, 2 * width, 3 * width, 6 * width
         self.stem = _conv(in_channels, w0, stride=2 if size > 48 else 1)
         self.down1 = nn.Sequential(_conv(w0, w1, 2), _conv(w1, w1))
@@ -176,10 +231,10 @@ class HeatmapDecoder(nn.Module):
         self.up2 = nn.Sequential(_conv(w3 + w2, w2, kernel=1), _conv(w2, w2))
         self.up1 = nn.Sequential(_conv(w2 + w1, w1, kernel=1), _conv(w1, w1))
         self.up0 = nn.Sequential(_conv(w1 + w0, w0, kernel=1), _conv(w0, w0))
-        self.out = nn.Conv2d(w0, LANDMARKS, 1)
+        self.out = nn.Conv2d(w0, points, 1)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Logits (N, 68, 32, 32) over the field of view of frames (N, in_channels, size, size), values near 0..1.
+        """Logits (N, points, 32, 32) over the field of view of frames (N, in_channels, size, size), values near 0..1.
 
         Raises:
             FacesError: if the frames have another shape.
@@ -202,7 +257,7 @@ class HeatmapDecoder(nn.Module):
         return logits
 
     def landmarks(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coordinates (N, 68, 2) in pixels of the scene frame, and confidences (N, 68), of encoded frames."""
+        """Coordinates (N, K, 2) in pixels of the scene frame, and confidences (N, K), of encoded frames."""
         return decode(self(frames), self.scene_size)
 
 

@@ -157,15 +157,14 @@ def load_sface(path: Path | None = None, *, input_size: int = 112) -> SFace:
 
 
 class _Residual(nn.Module):
-    """Two 3 x 3 convolutions with group norm around a shortcut (He et al. 2016; Wu and He 2018)."""
+    """Two 3 x 3 convolutions with batch norm around a shortcut (He et al. 2016)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.norm1 = nn.GroupNorm(8, width)
+        self.norm1 = nn.BatchNorm2d(width)
         self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm2 = nn.GroupNorm(8, width)
-        nn.init.zeros_(self.norm2.weight)  # starts as identity, which shortens training
+        self.norm2 = nn.BatchNorm2d(width)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = nn.Sequential(
@@ -180,7 +179,8 @@ class _Residual(nn.Module):
 class SmallRecogniser(nn.Module):
     """Compact residual network to be trained from scratch on encoded frames.
 
-    Group norm throughout, so train and test behave alike and batches may be small. Multiply-adds per frame with the
+    Batch norm throughout: at a few hundred steps it learned far more than group norm did; use batches of 16 or more, and
+    eval mode for embeddings. Multiply-adds per frame with the
     default width, monochrome: 6.8, 12.3, 27.8, 12.7, 28.5 and 12.7 million at 8, 16, 24, 32, 48 and 64 pixels.
 
     Args:
@@ -205,7 +205,7 @@ class SmallRecogniser(nn.Module):
         self.embedding_dim = embedding_dim
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, width, 3, 2 if size > 48 else 1, 1, bias=False),
-            nn.GroupNorm(8, width),
+            nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )
         self.stages = nn.Sequential(

@@ -168,8 +168,9 @@ def fetch(name: str, cache_dir: Path | None = None, source: Path | None = None) 
     found = _sha256(derived)
     if found != entry.sha256:
         raise FacesError(
-            f"The file derived for {name!r} has SHA-256 {found}, expected {entry.sha256}; "
-            f"safetensors {importlib.metadata.version('safetensors')} writes another layout than 0.8.0, install that."
+            f"The file derived for {name!r} has SHA-256 {found}, expected {entry.sha256}; safetensors "
+            f"{importlib.metadata.version('safetensors')} wrote it, but the expected layout is that of 0.8.0; install "
+            "safetensors==0.8.0 and fetch again."
         )
     _write_atomically(path, derived)
     _LOG.info("weights %s: %d bytes at %s", name, len(derived), path)

@@ -328,8 +328,8 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], *, json_output: bool, pi
         _print_json({**result, "run": run.path, "report": report})
     else:
         facts: dict[str, Any] = {"run": run.path, "report": report}
-        if result.get("attackers"):
-            facts["result"] = headline(result)
+        if shown := headline(result):
+            facts["result"] = shown
         _print_pairs([*facts.items(), *((key, _short(value)) for key, value in result.items() if key not in facts)])
     failed = {name: gate for name, gate in (result.get("gates") or {}).items() if not gate.get("passed")}
     for name, gate in failed.items():

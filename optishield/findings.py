@@ -17,6 +17,11 @@ EXPLORATORY_BELOW = 30  # people; intervals at fewer are too wide for a claim
 OURS, FLOOR, CLEAN = ("ours", "mask", "encoded"), ("oracle", "floor", "landmarks", "landmarks_only"), ("clean",)
 SPELLING = {
     "unet": "U-Net", "wiener": "Wiener", "gaussian": "Gaussian", "rank1": "rank-1", "auc": "AUC", "psf": "PSF",
+    "unet-inverter": "U-Net, then SFace", "sface-fine-tuned": "SFace, fine-tuned", "wiener-sface": "Wiener, then SFace",
+    "wiener-sface-fine-tuned": "Wiener, then SFace fine-tuned", "sface-as-published": "SFace as published",
+    "scratch-recogniser": "recogniser from scratch", "linear-discriminant": "linear discriminant",
+    "landmarks-only": "released landmarks", "mono-pixels": "monochrome pixels", "gaussian-blur": "Gaussian blur",
+    "low-resolution": "low resolution", "random-mask": "random mask", "same-sensor-no-mask": "same sensor, no mask",
     "nme": "NME", "sface": "SFace", "lda": "LDA", "fmr": "FMR", "tar": "TAR", "sha256": "SHA-256", "na": "NA",
 }  # fmt: skip
 
@@ -171,6 +176,9 @@ def plain_words(summary: Summary, found: Sequence[Camera]) -> list[str]:
             text += f"; at the best baseline ({base.name}) it is {percent(base.headline['rank1'])}"
         if floor and known(floor.headline.get("rank1")):
             text += f", and {percent(floor.headline['rank1'])} from landmarks with this error and nothing else"
+        clean = next((c for c in found if c.role == "clean"), None)
+        if clean and not base and known(clean.headline.get("rank1")):
+            text += f"; through the clean camera it is {percent(clean.headline['rank1'])}"
         words.append(text + ".")
     if ours and base:
         high, low = limits(ours.headline, "rank1")[1], limits(base.headline, "rank1")[0]
@@ -186,7 +194,9 @@ def plain_words(summary: Summary, found: Sequence[Camera]) -> list[str]:
                 "error is only as good as the curves between the measured points."
             )
     gap = summary.get("gap_closed") or {}
-    words += [str(part["reason"]) for part in gap.values() if isinstance(part, Mapping) and part.get("reason")]
+    for key, part in gap.items():
+        if isinstance(part, Mapping) and part.get("reason"):
+            words.append(f"{title(key)[0].upper()}{title(key)[1:]}: {part['reason']}")
     few = people(summary)
     if few is not None and few < EXPLORATORY_BELOW:
         words.append(f"{few} people are fewer than {EXPLORATORY_BELOW}: read every figure as exploratory.")

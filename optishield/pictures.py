@@ -76,7 +76,11 @@ def display(linear: NDArray[np.generic]) -> NDArray[np.float64]:
     return np.asarray(linear_to_srgb(light).numpy())
 
 
-def _strokes(points: Array, kind: str) -> str:
+def _strokes(points: Array, kind: str, size: float) -> str:
+    """Outlines of the face through 68 points; a few points alone make no outline and become crosses of ``size``."""
+    if len(points) != STROKES[-1][1] + 1:
+        arms = (f"M{x - size:.2f},{y:.2f}h{2 * size:.2f}M{x:.2f},{y - size:.2f}v{2 * size:.2f}" for x, y in points)
+        return f'<path class="{kind}" d="{"".join(arms)}"/>'
     lines = []
     for first, last, closed in STROKES:
         run = " ".join(f"{x:.2f},{y:.2f}" for x, y in points[first : last + 1])
@@ -88,7 +92,7 @@ def landmark_picture(
     scene: NDArray[np.generic], label: str, *, true: Array | None = None, found: Array | None = None,
     heatmap: Array | None = None,
 ) -> Markup:  # fmt: skip
-    """Scene (S, S, 3), display values, dimmed under the heatmap (h, w) and the drawn landmarks (68, 2)."""
+    """Scene (S, S, 3), display values, dimmed under the heatmap (h, w) and the drawn landmarks (K, 2)."""
     height, width = scene.shape[:2]
     body = _image(scene, -0.5, -0.5, width, height)
     if heatmap is not None:
@@ -98,9 +102,9 @@ def landmark_picture(
         glow = np.concatenate([np.broadcast_to(GLOW, (*level.shape, 3)), 0.9 * level[..., None] ** 0.8], axis=2)
         body += _image(glow, -0.5, -0.5, width, height, smooth=True)
     if true is not None:
-        body += _strokes(true, "lm-true")
+        body += _strokes(true, "lm-true", width / 22)
     if found is not None:
-        body += _strokes(found, "lm-found")
+        body += _strokes(found, "lm-found", width / 40)
         radius = width / 170
         body += "".join(f'<circle class="lm-dot" cx="{x:.2f}" cy="{y:.2f}" r="{radius:.2f}"/>' for x, y in found)
     return _svg(width, height, body, label)

@@ -192,7 +192,8 @@ def _table(found: Sequence[Camera]) -> dict[str, Any]:
                 }
             )
         rows.append((title(name), cells))
-    return {"cameras": found, "rows": rows}
+    accepts = any(cell and cell["tar"] for _, cells in rows for cell in cells)
+    return {"cameras": found, "rows": rows, "accepts": accepts}
 
 
 def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
@@ -253,11 +254,12 @@ def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
         "optics": _optics(summary, arrays),
         "seen": seen,
         "landmarks": _landmark_cells(arrays),
+        "truth": "landmarks_true" in arrays,
         "reconstructions": reconstructions,
         "frontier": figures.frontier(lines, chance) if lines else None,
         "series": lines,
         "table": _table(found) if found else None,
-        "training": figures.training(history, names) if history is not None and len(history) else None,
+        "training": figures.training(history, names) if history is not None and len(history) > 1 else None,
         "physics": physics,
         "noise": noise,
         "limits": list(summary.get("limits") or []),
@@ -293,7 +295,7 @@ def write_report(out: Path, summary: Summary, arrays: Arrays) -> Path:
         arrays: ``mask_height_m`` (P, P), ``pupil_diameter_m``, ``psf`` (L, K, K), ``psf_pitch_m``,
             ``wavelengths_m`` (L,), ``scenes`` (n, S, S, 3) linear light, ``frames_<camera>`` and
             ``reconstructions_<attacker>`` (n, h, w, C) display values 0..1, ``landmarks_true`` and
-            ``landmarks_pred`` (n, 68, 2) in scene pixels, ``heatmaps`` (n, h, w), ``history`` (steps, k).
+            ``landmarks_pred`` (n, K, 2) in scene pixels, ``heatmaps`` (n, h, w), ``history`` (steps, k).
 
     Returns:
         The file written.

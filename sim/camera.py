@@ -11,6 +11,7 @@ whole number of cells makes one sensor pixel, so geometry, point-spread function
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,13 @@ class Geometry:
         return PupilGrid(self.aperture_diameter_m, self.pupil_samples)
 
 
+#: Reflectance that a light meter takes for the mean of a scene (ISO 2720 practice), and how far exposure may follow it.
+METERED_GREY = 0.18
+METER_RANGE = 16.0
+#: Centre weighting of the meter: standard deviation as a share of the window.
+METER_SD = 0.18
+
+
 @dataclass(frozen=True)
 class Exposure:
     """A sensor and how long it looks.
@@ -71,11 +79,14 @@ class Exposure:
         pixels: pixels across the window; divides the scene samples.
         colour: three planes (filters, no mosaic) or one.
         filter_weights: share of red, green and blue in the signal of a monochrome pixel; they sum to 1.
-        electrons_at_white: photo-electrons that a white surface makes in one pixel during the exposure.
+        electrons_at_white: photo-electrons that a white surface makes in one pixel during the exposure; with a meter,
+            when the meter reads 18 % grey.
         full_well_e: electrons that fill a pixel.
         read_noise_e: RMS read noise in electrons.
         bits: bits of the converter.
         black_level_dn: code of a dark pixel.
+        metering: ``"centre-weighted"`` sets the exposure time of each frame so that the centre-weighted mean of the
+            light is that of 18 % grey, as cameras do; ``"fixed"`` does not.
     """
 
     pixels: int
@@ -86,6 +97,7 @@ class Exposure:
     read_noise_e: float
     bits: int
     black_level_dn: float
+    metering: Literal["fixed", "centre-weighted"] = "centre-weighted"
 
     @property
     def sensor(self) -> Sensor:
@@ -173,6 +185,10 @@ class EncoderCamera(nn.Module):
             )
         self.source, self.exposure, self.scene_px = source, exposure, scene_px
         self.sensor = exposure.sensor
+        across = (torch.arange(exposure.pixels) + 0.5) / exposure.pixels - 0.5
+        bell = torch.exp(-across.square() / (2 * METER_SD**2))
+        self.meter: Tensor
+        self.register_buffer("meter", bell[:, None] * bell[None, :] / bell.sum() ** 2, persistent=False)
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor(exposure.filter_weights).reshape(1, 3, 1, 1), persistent=False)
 
@@ -206,8 +222,19 @@ class EncoderCamera(nn.Module):
 
     def read(self, signal: Tensor, generator: torch.Generator) -> Tensor:
         """One exposure: frames (N, C, n, n) in code units mapped so that black is 0 and the top code is 1."""
-        frame: Tensor = self.sensor.normalise(self.sensor(signal, generator))
+        frame: Tensor = self.sensor.normalise(self.sensor(signal * self.meter_gain(signal), generator))
         return frame
+
+    def meter_gain(self, signal: Tensor) -> Tensor:
+        """Factor (N, 1, 1, 1) on the exposure time that the meter asks for; 1 without a meter.
+
+        The meter averages over the whole sensor, so its own noise is left out.
+        """
+        if self.exposure.metering == "fixed":
+            return torch.ones(len(signal), 1, 1, 1, dtype=signal.dtype)
+        read = (signal.mean(1, keepdim=True) * self.meter).sum((-2, -1), keepdim=True)
+        wanted = METERED_GREY * self.exposure.electrons_at_white
+        return (wanted / read.clamp_min(wanted / METER_RANGE)).clamp_min(1.0 / METER_RANGE)
 
     def forward(self, scenes: Tensor, generator: torch.Generator) -> Tensor:
         """Encoded frames of scenes (N, 3, S, S)."""

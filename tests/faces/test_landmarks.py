@@ -10,7 +10,20 @@ import torch
 from torch import nn
 
 from faces.errors import FacesError
-from faces.landmarks import HeatmapDecoder, decode, gaussian_heatmaps, heatmap_loss, nme, rescale_points
+from faces.landmarks import (
+    HeatmapDecoder,
+    LandmarkSet,
+    decode,
+    gaussian_heatmaps,
+    heatmap_loss,
+    mirror_order,
+    nme,
+    points_in,
+    released,
+    rescale_points,
+)
+from faces.samples import five_points, interocular
+from faces.synthetic.asset import load_asset
 
 DOUBLE = {"rtol": 0.0, "atol": 1e-9}
 
@@ -83,24 +96,53 @@ def test_error_is_in_units_of_the_outer_eye_corners() -> None:
     truth = _points(2, 64)
     truth[:, 36], truth[:, 45] = torch.tensor([20.0, 30.0]), torch.tensor([40.0, 30.0])
     shifted = truth + torch.tensor([3.0, 4.0])
-    torch.testing.assert_close(nme(shifted, truth), torch.full((2,), 0.25, dtype=torch.float64), **DOUBLE)
+    unit = interocular(truth)
+    quarter = torch.full((2,), 0.25, dtype=torch.float64)
+    torch.testing.assert_close(nme(shifted, truth, unit), quarter, **DOUBLE)
+    # Fewer points are measured by the same length.
+    torch.testing.assert_close(nme(five_points(shifted), five_points(truth), unit), quarter, **DOUBLE)
     one = truth.clone()
     one[1, 10, 0] += 68
-    torch.testing.assert_close(nme(one, truth), torch.tensor([0.0, 0.05], dtype=torch.float64), **DOUBLE)
+    torch.testing.assert_close(nme(one, truth, unit), torch.tensor([0.0, 0.05], dtype=torch.float64), **DOUBLE)
 
 
 def test_error_refuses_faces_without_truth() -> None:
     truth = _points(2, 64)
     truth[1, 36] = math.nan
     with pytest.raises(FacesError, match="1 of 2 faces have no true interocular distance"):
-        nme(truth, truth)
-    with pytest.raises(FacesError, match=r"two sets of shape \(N, 68, 2\)"):
-        nme(truth[:1], truth)
+        nme(truth, truth, interocular(truth))
+    with pytest.raises(FacesError, match=r"two sets of shape \(N, K, 2\) and N units"):
+        nme(truth[:1], truth, torch.ones(2))
+    with pytest.raises(FacesError, match=r"got \(2, 68, 2\), \(2, 68, 2\) and \(1,\)"):
+        nme(truth, truth, torch.ones(1))
+
+
+def test_a_set_of_five_is_the_alignment_points_and_of_sixty_eight_is_all() -> None:
+    points = _points(3, 64)
+    torch.testing.assert_close(released(points, "five"), five_points(points), **DOUBLE)
+    assert torch.equal(released(points, "sixty-eight"), points)
+    assert [points_in("five"), points_in("sixty-eight")] == [5, 68]
+    with pytest.raises(FacesError, match="no landmark set 'seven'; choose one of five, sixty-eight"):
+        released(points, "seven")  # type: ignore[arg-type]
+    with pytest.raises(FacesError, match=r"must be \(\.\.\., 68, 2\), got \(3, 5, 2\)"):
+        released(points[:, :5], "sixty-eight")
+
+
+@pytest.mark.parametrize("which", ["five", "sixty-eight"])
+def test_the_mirror_order_makes_a_mirrored_head_a_head_again(which: LandmarkSet) -> None:
+    asset = load_asset()
+    mean = torch.from_numpy(asset.mean_m[asset.landmarks].mean(axis=1)).double()
+    face = released(mean[:, :2], which)
+    mirrored = (face * torch.tensor([-1.0, 1.0]))[list(mirror_order(which))]
+    # The mean head is symmetric to well under a millimetre; points of one eye are centimetres from the other's.
+    assert float((mirrored - face).norm(dim=-1).max()) < 1e-3
+    order = torch.tensor(mirror_order(which))
+    assert torch.equal(order[order], torch.arange(points_in(which)))
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 20), (1, 32), (1, 48), (3, 64)])
 def test_decoder_takes_any_sensor_and_its_cost_is_as_stated(channels: int, size: int) -> None:
-    network = HeatmapDecoder(channels, size)
+    network = HeatmapDecoder(channels, size, points=68)
     count = 0
 
     def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -126,7 +168,7 @@ def test_every_pixel_of_the_frame_reaches_every_landmark() -> None:
     network = HeatmapDecoder(1, 32).double()
     frames = torch.rand(1, 1, 32, 32, dtype=torch.float64, requires_grad=True)
     # One cell in the corner of one map depends on the whole frame, hence the global bottleneck.
-    network(frames)[0, 5, 0, 0].backward()
+    network(frames)[0, 3, 0, 0].backward()
     assert frames.grad is not None
     assert float((frames.grad != 0).double().mean()) == 1.0
 
@@ -135,12 +177,13 @@ def test_decoder_learns_where_a_dot_is() -> None:
     torch.manual_seed(1)
     gen = torch.Generator().manual_seed(1)
     network = HeatmapDecoder(1, 16, width=8, scene_size=64)
+    assert network.points == 5
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     errors = []
     for _ in range(50):
         truth = torch.rand(8, 1, 2, generator=gen) * 40 + 12
         frames = gaussian_heatmaps(truth, 64, 16, 1.0)
-        truth = truth.expand(8, 68, 2)
+        truth = truth.expand(8, 5, 2)
         logits = network(frames)
         loss = heatmap_loss(logits, gaussian_heatmaps(truth, 64, 32, 1.5))
         optimiser.zero_grad()
@@ -153,8 +196,10 @@ def test_decoder_learns_where_a_dot_is() -> None:
 
 
 def test_decoder_refuses_what_it_cannot_read() -> None:
-    with pytest.raises(FacesError, match=r"8 <= size <= 64.*got 1, 4, 16 and 64"):
+    with pytest.raises(FacesError, match=r"8 <= size <= 64.*got 1, 4, 16, 64 and 5"):
         HeatmapDecoder(1, 4)
+    with pytest.raises(FacesError, match=r"points >= 1, got 1, 32, 16, 64 and 0"):
+        HeatmapDecoder(1, 32, points=0)
     with pytest.raises(FacesError, match=r"shape \(N, 1, 16, 16\), got \(2, 3, 16, 16\)"):
         HeatmapDecoder(1, 16)(torch.zeros(2, 3, 16, 16))
     with pytest.raises(FacesError, match=r"positive sizes and a positive sigma, got 64, 32 and 0"):

@@ -227,6 +227,17 @@ def test_anything_may_be_missing(gone: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert Page(report.render(summary, arrays)).open == []
 
 
+def test_a_few_landmarks_are_drawn_as_crosses_and_not_as_a_face() -> None:
+    scene, points = np.zeros((64, 64, 3)), face_points()
+    few = points[[36, 45, 30, 48, 54]]
+    drawn = pictures.landmark_picture(scene, "five", true=few, found=few + 1)
+    assert drawn.count("<path") == 2
+    assert f"M{few[0, 0] - 64 / 22:.2f},{few[0, 1]:.2f}h{128 / 22:.2f}" in drawn
+    assert drawn.count("<circle") == 5
+    assert "<poly" not in drawn
+    assert "<polygon" in pictures.landmark_picture(scene, "all", true=points)
+
+
 def test_null_figures_are_shown_as_not_defined() -> None:
     summary, _ = example()
     summary["gap_closed"] = {"rank1": {"value": None, "ci95": [None, None], "reason": "Nothing to close."}}

@@ -29,6 +29,7 @@ EXPOSURE = Exposure(
     read_noise_e=2.0,
     bits=12,
     black_level_dn=64.0,
+    metering="fixed",
 )
 COLOUR = replace(EXPOSURE, colour=True)
 
@@ -184,6 +185,38 @@ def test_same_generator_state_same_frame() -> None:
     first, again = (view(light, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, view(light, torch.Generator().manual_seed(4)))
+
+
+# Meter
+
+
+def metered() -> EncoderCamera:
+    return camera(delta(), replace(EXPOSURE, metering="centre-weighted"))
+
+
+def test_meter_brings_every_scene_to_middle_grey() -> None:
+    view, light = metered(), scenes(1)
+    gains = [view.meter_gain(view.signal(level * light)) for level in (0.1, 0.4, 1.0)]
+    torch.testing.assert_close(gains[0], 10 * gains[2], rtol=1e-4, atol=0)
+    torch.testing.assert_close(gains[1], 2.5 * gains[2], rtol=1e-4, atol=0)
+    grey = torch.full((1, 3, 64, 64), 0.18)
+    torch.testing.assert_close(view.meter_gain(view.signal(grey)), torch.ones(1, 1, 1, 1))
+    bright = view(torch.full((4, 3, 64, 64), 0.72), torch.Generator().manual_seed(0))
+    assert float(bright.mean()) == pytest.approx(0.18 * 500 / 1000, rel=0.02)
+
+
+def test_meter_looks_at_the_middle_and_has_a_range() -> None:
+    view = metered()
+    middle, rim = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+    middle[..., 24:40, 24:40] = 1.0
+    rim[..., 8:56, 8:56] = 0.0
+    assert float(view.meter_gain(view.signal(middle))) < float(view.meter_gain(view.signal(rim))) / 2
+    assert float(view.meter_gain(view.signal(torch.zeros(1, 3, 64, 64)))) == pytest.approx(16.0)
+
+
+def test_fixed_exposure_has_no_meter() -> None:
+    view = camera(delta())
+    assert torch.equal(view.meter_gain(view.signal(scenes(3))), torch.ones(3, 1, 1, 1))
 
 
 # Mask

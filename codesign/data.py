@@ -1,0 +1,154 @@
+"""The people of a run: who trains, who sets thresholds, who validates, who is tested."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from codesign.config import TrainMaskConfig
+from codesign.errors import CodesignError
+from codesign.protocols import Progress, RunStore
+from faces.folders import load_folder
+from faces.samples import FaceSet, five_points
+from faces.splits import check_disjoint, split_by_identity, split_manifest
+from faces.synthetic import generate
+
+PARTS = ("train", "calibration", "validation", "test")
+#: Synthetic people of each part are numbered from here, so that parts stay apart however large they are.
+FIRST_IDENTITY = {"train": 0, "calibration": 1_000_000, "validation": 2_000_000, "test": 3_000_000}
+LEAST_PEOPLE = {"train": 8, "calibration": 4, "validation": 4, "test": 4}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Faces of one part of the split.
+
+    Attributes:
+        faces: images, identities and 68 landmarks.
+        points5: (N, 5, 2) eye centres, nose tip and mouth corners, for the alignment of faces.
+        gallery: (N,) bool, enrolled captures; the others are probes.
+    """
+
+    faces: FaceSet
+    points5: Tensor
+    gallery: Tensor
+
+
+Splits = dict[str, Part]
+
+
+def cache_folder() -> Path:
+    """Where rendered faces are kept: ``$OPTISHIELD_CACHE/faces``, or ``~/.cache/optishield/faces``."""
+    base = os.environ.get("OPTISHIELD_CACHE")
+    return (Path(base) if base else Path.home() / ".cache" / "optishield") / "faces"
+
+
+def enrolled(faces: FaceSet, share: float) -> Tensor:
+    """Which captures (N,) are enrolled: of each person the first share, at least one, never all of several."""
+    gallery = torch.zeros(len(faces), dtype=torch.bool)
+    for person in torch.unique(faces.identity):
+        rows = torch.nonzero(faces.identity == person)[:, 0]
+        rows = rows[torch.argsort(faces.capture[rows], stable=True)]
+        count = min(max(1, math.floor(share * len(rows) + 0.5)), max(1, len(rows) - 1))
+        gallery[rows[:count]] = True
+    return gallery
+
+
+def load_splits(config: TrainMaskConfig, progress: Progress) -> Splits:
+    """Render or read the people of a run.
+
+    Photographs come with five points of a detector only; their 68 landmarks are unknown (NaN) until a teacher fills
+    them in (:func:`codesign.decoders.teach`).
+
+    Raises:
+        CodesignError: If a folder holds too few people.
+        FacesError: If the folder cannot be used, or parts overlap.
+    """
+    share = config.data.gallery_captures / config.data.test_captures
+    if config.faces == "synthetic":
+        sets = {name: _synthetic(name, config, progress) for name in PARTS}
+        points = {name: five_points(faces.landmarks) for name, faces in sets.items()}
+    else:
+        sets, points = _photographs(config, progress)
+    check_disjoint(sets)
+    return {name: Part(faces, points[name], enrolled(faces, share)) for name, faces in sets.items()}
+
+
+def _synthetic(part: str, config: TrainMaskConfig, progress: Progress) -> FaceSet:
+    data = config.data
+    people: int = getattr(data, f"{part}_people")
+    captures = data.train_captures if part == "train" else data.test_captures
+    with progress.stage(f"faces, {part}", people * captures) as stage:
+        last = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            stage.advance(done - last)
+            last = done
+
+        return generate(
+            people,
+            captures,
+            size=config.optics.scene_px,
+            seed=config.seed,
+            first_identity=FIRST_IDENTITY[part],
+            workers=config.workers,
+            cache_dir=cache_folder(),
+            progress=advance,
+        )
+
+
+def _photographs(config: TrainMaskConfig, progress: Progress) -> tuple[dict[str, FaceSet], dict[str, Tensor]]:
+    with progress.stage("photographs"):
+        folder = load_folder(Path(config.faces), config.optics.scene_px)
+    wanted = {name: float(getattr(config.data, f"{name}_people")) for name in PARTS}
+    total = sum(wanted.values())
+    people = len(torch.unique(folder.faces.identity))
+    need = math.ceil(max(least * total / wanted[name] for name, least in LEAST_PEOPLE.items()))
+    if people < max(need, sum(LEAST_PEOPLE.values())):
+        raise CodesignError(
+            f"{config.faces} holds {people} people with usable photographs, but the split of this configuration needs "
+            f"{max(need, sum(LEAST_PEOPLE.values()))}; add people, or train on synthetic faces and use evaluate-mask."
+        )
+    sets = split_by_identity(folder.faces, {name: value / total for name, value in wanted.items()}, config.seed)
+    points = {name: folder.points5[torch.isin(folder.faces.identity, faces.identity)] for name, faces in sets.items()}
+    return sets, points
+
+
+def store(run: RunStore, splits: Splits) -> None:
+    """Leave the faces in the run folder for the worker processes; :func:`restore` reads them."""
+    for name, part in splits.items():
+        faces = part.faces
+        run.write_tensors(
+            f"work/faces-{name}.safetensors",
+            {
+                "images": faces.images, "identity": faces.identity, "capture": faces.capture,
+                "landmarks": faces.landmarks, "points5": part.points5, "gallery": part.gallery,
+            },
+        )  # fmt: skip
+
+
+def restore(folder: Path, name: str, source: str = "run") -> Part:
+    """One part of the split as :func:`store` left it in a run folder."""
+    values = load_file(folder / "work" / f"faces-{name}.safetensors")
+    faces = FaceSet(
+        values["images"], values["identity"], values["capture"], values["landmarks"], source, "see manifest"
+    )
+    return Part(faces, values["points5"], values["gallery"])
+
+
+def with_landmarks(part: Part, landmarks: Tensor) -> Part:
+    """The same faces with other landmarks (N, 68, 2)."""
+    return replace(part, faces=replace(part.faces, landmarks=landmarks.float()))
+
+
+def manifest(splits: Mapping[str, Part]) -> dict[str, dict[str, object]]:
+    """What the run writes down about its people; see :func:`faces.splits.split_manifest`."""
+    return split_manifest({name: part.faces for name, part in splits.items()})

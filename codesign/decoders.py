@@ -1,0 +1,227 @@
+"""Decoders for the comparison: the same network, schedule and augmentation for every camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codesign.config import DecoderConfig
+from codesign.data import Part
+from evaluation.encoded import channels_last
+from faces.landmarks import (
+    HeatmapDecoder,
+    LandmarkSet,
+    decode,
+    gaussian_heatmaps,
+    heatmap_loss,
+    mirror_order,
+    nme,
+    points_in,
+    released,
+)
+from faces.samples import FaceSet, interocular
+from sim.camera import EncoderCamera
+
+COPIES = 2
+CHUNK = 256
+
+
+def relative_signal(camera: EncoderCamera, faces: FaceSet) -> Tensor:
+    """Noise-free pixels as shares of the electrons at white, float16 (N, C, n, n): the same at every exposure."""
+    return torch.cat([_signal(camera, camera.psf, part) for part in _chunks(faces)])
+
+
+def _chunks(faces: FaceSet) -> list[Tensor]:
+    return [faces.subset(pick).linear() for pick in torch.arange(len(faces)).split(CHUNK)]
+
+
+def _signal(camera: EncoderCamera, psf: Tensor, scenes: Tensor) -> Tensor:
+    with torch.no_grad():
+        return (camera.signal(scenes, psf) / camera.exposure.electrons_at_white).half()
+
+
+def reader(camera: EncoderCamera) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """(relative signal, generator) -> frames with noise and bits, at the camera's exposure."""
+
+    def read(signal: Tensor, generator: torch.Generator) -> Tensor:
+        return camera.read(signal.float() * camera.exposure.electrons_at_white, generator)
+
+    return read
+
+
+def augmented(camera: EncoderCamera, faces: FaceSet, seed: int, copies: int = COPIES) -> tuple[Tensor, Tensor]:
+    """Training scenes and moved copies of them as this camera sees them.
+
+    Copies are scaled by up to a tenth, turned by up to 6 degrees, shifted by up to 8 % of the frame, and half of them
+    mirrored, all before the light meets the camera. Every camera gets the same copies.
+
+    Args:
+        camera: the camera.
+        faces: training faces.
+        seed: of the movements.
+        copies: copies of each scene.
+
+    Returns:
+        Relative signals (N (1 + copies), C, n, n), float16, and all landmarks (N (1 + copies), 68, 2).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        psf = camera.psf
+    signals, landmarks = [relative_signal(camera, faces)], [faces.landmarks]
+    for _ in range(copies):
+        for pick in torch.arange(len(faces)).split(CHUNK):
+            part = faces.subset(pick)
+            scenes, points = _moved(part.linear(), part.landmarks, generator)
+            signals.append(_signal(camera, psf, scenes))
+            landmarks.append(points)
+    return torch.cat(signals), torch.cat(landmarks)
+
+
+def _moved(scenes: Tensor, landmarks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    count, side = len(scenes), scenes.shape[-1]
+
+    def draw(reach: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1) * reach
+
+    turn, scale, shift = draw(0.105), torch.exp(draw(0.1)), draw(0.16, 2)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    sign = torch.where(mirrored, -1.0, 1.0)
+    # Where each sample of the copy is taken from, in the -1 .. 1 coordinates of the scene.
+    rows = [
+        torch.stack([scale * turn.cos() * sign, -scale * turn.sin(), shift[:, 0]], -1),
+        torch.stack([scale * turn.sin() * sign, scale * turn.cos(), shift[:, 1]], -1),
+    ]
+    matrix = torch.stack(rows, 1)
+    grid = functional.affine_grid(matrix, list(scenes.shape), align_corners=False)
+    copies = functional.grid_sample(scenes, grid, align_corners=False, padding_mode="reflection")
+    half = side / 2
+    at = (landmarks + 0.5) / half - 1
+    back = torch.linalg.inv(matrix[:, :, :2])
+    points = (torch.einsum("nij,npj->npi", back, at - matrix[:, None, :, 2]) + 1) * half - 0.5
+    points[mirrored] = points[mirrored][:, torch.tensor(mirror_order("sixty-eight"))]
+    return copies.clamp_min(0), points
+
+
+class Decoder(nn.Module):
+    """A heatmap decoder with the fixed affine map that brings the frames of its camera to ordinary contrast.
+
+    Args:
+        network: the heatmap network.
+        mean: mean of training frames.
+        sd: standard deviation of training frames.
+    """
+
+    def __init__(self, network: HeatmapDecoder, mean: float = 0.5, sd: float = 0.25) -> None:
+        super().__init__()
+        self.network = network
+        self.mean: Tensor
+        self.sd: Tensor
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("sd", torch.tensor(sd))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Heatmap logits (N, K, 32, 32) of frames (N, C, n, n)."""
+        logits: Tensor = self.network((frames - self.mean) / (4 * self.sd) + 0.5)
+        return logits
+
+    @torch.no_grad()
+    def landmarks(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (N, K, 2) in scene pixels and confidences (N, K) of frames (N, C, n, n)."""
+        parts = [decode(self(part), self.network.scene_size) for part in frames.split(CHUNK)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def new_decoder(
+    camera: EncoderCamera, config: DecoderConfig, which: LandmarkSet, mean: float = 0.5, sd: float = 0.25
+) -> Decoder:
+    """An untrained decoder of a landmark set for a camera; weights come from the global generator."""
+    exposure, channels = camera.exposure, 3 if camera.exposure.colour else 1
+    network = HeatmapDecoder(channels, exposure.pixels, config.width, camera.scene_px, points=points_in(which))
+    return channels_last(Decoder(network, mean, sd)).eval()
+
+
+def train_decoder(
+    camera: EncoderCamera,
+    signals: Tensor,
+    landmarks: Tensor,
+    config: DecoderConfig,
+    which: LandmarkSet,
+    *,
+    seed: int,
+    steps: int,
+) -> Decoder:
+    """Train a decoder on a frozen camera, with fresh noise in every step.
+
+    The loss is the cross-entropy of the heatmaps plus the error of the decoded coordinates over the outer eye
+    distance: the first finds the place from anywhere, the second is what is measured.
+
+    Args:
+        camera: the camera.
+        signals: relative signals of (augmented) training scenes.
+        landmarks: (N, 68, 2), all of each.
+        config: network and schedule.
+        which: the points it learns to find.
+        seed: of weights, batches and noise.
+        steps: training steps.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    true, unit, read = released(landmarks, which), interocular(landmarks), reader(camera)
+    sample = read(signals[torch.randint(len(signals), (512,), generator=generator)], generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = new_decoder(camera, config, which, float(sample.mean()), float(sample.std().clamp_min(1e-6)))
+    decoder.train()
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=config.rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.rate, total_steps=steps, pct_start=0.2)
+    for _ in range(steps):
+        pick = torch.randint(len(signals), (config.batch,), generator=generator)
+        frames = read(signals[pick], generator).contiguous(memory_format=torch.channels_last)
+        truth = true[pick]
+        logits = decoder(frames)
+        wanted = gaussian_heatmaps(truth, camera.scene_px, logits.shape[-1], 1.0)
+        points, _ = decode(logits, camera.scene_px)
+        error = ((points - truth).abs().sum(-1) / unit[pick, None]).mean()
+        loss = 0.1 * heatmap_loss(logits, wanted) + 4.0 * error
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return decoder.eval()
+
+
+@dataclass(frozen=True)
+class Released:
+    """What a camera with its decoder gives away on purpose.
+
+    Attributes:
+        landmarks: (N, K, 2) scene pixels.
+        confidence: (N, K).
+    """
+
+    landmarks: Tensor
+    confidence: Tensor
+
+    def error(self, part: Part, which: LandmarkSet) -> float:
+        """Normalised mean error against the true points of the set that was released."""
+        true = part.faces.landmarks
+        return float(nme(self.landmarks, released(true, which), interocular(true)).mean())
+
+
+def release(decoder: Decoder, camera: EncoderCamera, signals: Tensor, seed: int) -> Released:
+    """Landmarks of one exposure of each capture."""
+    frames = reader(camera)(signals, torch.Generator().manual_seed(seed))
+    return Released(*decoder.landmarks(frames))
+
+
+def teach(parts: dict[str, Part], teacher: Decoder, camera: EncoderCamera, seed: int) -> dict[str, Part]:
+    """Fill in the landmarks of photographs by a teacher of all 68 that reads sharp, bright frames of them."""
+    from codesign.data import with_landmarks
+
+    return {
+        name: with_landmarks(part, release(teacher, camera, relative_signal(camera, part.faces), seed).landmarks)
+        for name, part in parts.items()
+    }

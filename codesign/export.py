@@ -1,0 +1,200 @@
+"""What a finished run hands on: the mask, its point-spread function, the decoder with a card, arrays of the report."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codesign.cameras import CameraSpec, build, geometry_of, ours, relief_m
+from codesign.config import TrainMaskConfig
+from codesign.data import Splits
+from codesign.decoders import Decoder, new_decoder
+from codesign.pool import derived_seed
+from codesign.proof import report_rows
+from codesign.protocols import RunStore
+from faces.landmarks import points_in, released
+from faces.samples import linear_to_srgb
+
+POINT_NAMES = {
+    "five": "five landmarks: right eye, left eye (of the subject), nose tip, right and left mouth corner",
+    "sixty-eight": "68 landmarks in iBUG order",
+}
+RESTORERS = {"wiener": "wiener-sface", "unet": "unet-inverter"}
+
+
+def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, Any]) -> None:
+    """Mask, point-spread function, decoder and model card.
+
+    Files: ``mask.json`` and ``mask_height_m.npy`` (beside ``mask.safetensors``, the controls), ``psf.npy``,
+    ``decoder.safetensors``, ``decoder.json``, ``README.md``.
+    """
+    state = run.read_tensors("mask.safetensors")
+    camera = build(ours(config), config, state)
+    geometry = geometry_of(config.optics)
+    height = relief_m(camera)
+    run.write_bytes("mask_height_m.npy", _npy(height))
+    run.write_bytes("psf.npy", _npy(camera.psf.detach()))
+    run.write_json(
+        "mask.json",
+        {
+            **config.mask.model_dump(mode="json"),
+            "height_map": {"file": "mask_height_m.npy", "unit": "m", "axes": "[y, x], x right, y down"},
+            "pitch_m": config.optics.aperture_diameter_m / config.optics.pupil_samples,
+            "aperture_diameter_m": config.optics.aperture_diameter_m,
+            "psf": {"file": "psf.npy", "pitch_m": geometry.cell_m, "wavelengths_m": config.optics.wavelengths_m},
+            "parameters": {name: list(value.shape) for name, value in state.items()},
+        },
+    )
+    run.write_tensors("decoder.safetensors", run.read_tensors("proof/ours/decoder.safetensors"))
+    run.write_json(
+        "decoder.json",
+        {
+            "architecture": "faces.landmarks.HeatmapDecoder behind codesign.decoders.Decoder",
+            "channels": 3 if config.sensor.colour else 1,
+            "size": config.sensor.pixels,
+            "width": config.decoder.width,
+            "scene_size": config.optics.scene_px,
+            "input": "frames, black 0, top code 1",
+            "points": points_in(config.landmarks),
+            "output": f"heatmap logits of 32 x 32 for {POINT_NAMES[config.landmarks]}",
+            "nme": summary["nme"],
+        },
+    )
+    run.write_text("README.md", _card(config, summary))
+
+
+def _npy(values: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values.numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _card(config: TrainMaskConfig, summary: Mapping[str, Any]) -> str:
+    """The model card."""
+    sensor, worst = config.sensor, summary["worst_attacker"]
+    figures = summary["attackers"][worst]
+    low, high = figures["rank1_ci95"]
+    licences = sorted({part["licence"] for part in summary["data"].values() if isinstance(part, Mapping)})
+    sources = sorted({part["source"] for part in summary["data"].values() if isinstance(part, Mapping)})
+    if config.faces != "synthetic":
+        sources = ["a folder of photographs"]
+    lines = [
+        "# Phase mask and landmark decoder",
+        "",
+        f"A {config.mask.kind} relief in {config.mask.material} for a {config.optics.aperture_diameter_m * 1e3:.3g} mm "
+        f"aperture, a {'colour' if sensor.colour else 'monochrome'} sensor of {sensor.pixels} x {sensor.pixels} pixels "
+        f"with {sensor.electrons_at_white:.4g} electrons at white, and a network "
+        f"that reads heatmaps of {POINT_NAMES[config.landmarks]}.",
+        "",
+        "## Threat model",
+        "",
+        "The attacker holds the frames as they leave the sensor, knows mask and exposure exactly, owns the same camera "
+        "and trains on as many other people as this run had. The landmarks are meant to be released; what they alone "
+        "tell is the floor.",
+        "",
+        "## Figures",
+        "",
+        f"- Landmark error (NME over the outer eye distance): {summary['nme']:.4f}",
+        f"- Worst attacker: {worst}, rank-1 {figures['rank1']:.3f} [{low:.3f}, {high:.3f}] among "
+        f"{summary['identities']['test']} people (chance {summary['chance_rank1']:.4f}), AUC {figures['auc']:.3f}",
+        f"- Landmarks alone at that error: rank-1 {summary['oracle']['rank1']:.3f}",
+        f"- Light kept in the window: {summary['throughput']:.3f}",
+        "",
+        "## Data",
+        "",
+        f"Trained on: {', '.join(sources)} ({summary['identities']['train']} people). Licence of the pictures: "
+        f"{', '.join(licences)}.",
+        f"Manifest SHA-256: `{summary['data']['manifest_sha256']}`.",
+        "",
+        "## Limits",
+        "",
+        *(f"- {text}" for text in summary["limits"]),
+        "",
+        "## Licence",
+        "",
+        "Mask and decoder: Apache-2.0, as the program that made them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_report_arrays(
+    config: TrainMaskConfig, run: RunStore, splits: Splits, summary: Mapping[str, Any], best_start: int
+) -> list[str]:
+    """Leave the arrays of the report in the run folder (``report.safetensors``).
+
+    Returns:
+        Names of the columns of ``history``.
+    """
+    state = run.read_tensors("mask.safetensors")
+    camera = build(ours(config), config, state)
+    geometry, test = geometry_of(config.optics), splits["test"]
+    rows = report_rows(test)
+    scenes = test.faces.subset(rows).linear()
+    arrays: dict[str, Tensor] = {
+        "mask_height_m": relief_m(camera),
+        "pupil_diameter_m": torch.tensor(config.optics.aperture_diameter_m, dtype=torch.float64),
+        "psf": camera.psf.detach(),
+        "psf_pitch_m": torch.tensor(geometry.cell_m, dtype=torch.float64),
+        "wavelengths_m": torch.tensor(config.optics.wavelengths_m, dtype=torch.float64),
+        "scenes": channels_at_end(scenes),
+        "landmarks_true": released(test.faces.landmarks[rows], config.landmarks),
+    }
+    shown = ["ours", "clean", *([summary["best_baseline"]] if summary["best_baseline"] else [])]
+    for name in shown:
+        spec = CameraSpec.from_json((run.stage_done(f"camera-{name}") or {})["spec"])
+        view = build(spec, config, state)
+        generator = torch.Generator().manual_seed(derived_seed(config.seed, "report", name))
+        with torch.no_grad():
+            frames = view.read(view.signal(scenes), generator)
+        arrays[f"frames_{name}"] = channels_at_end(displayed(spec, frames))
+        if name == "ours":
+            decoder = new_decoder(view, config.decoder, config.landmarks)
+            decoder.load_state_dict(run.read_tensors("proof/ours/decoder.safetensors"))
+            arrays |= decoded(decoder, frames)
+    for key, attacker in RESTORERS.items():
+        pictures = run.read_tensors(f"proof/ours/{attacker}.safetensors").get("pictures")
+        if pictures is not None:
+            arrays[f"reconstructions_{key}"] = channels_at_end(pictures.clamp(0, 1))
+    names, history = _history(run, best_start)
+    if history is not None:
+        arrays["history"] = history
+    run.write_tensors("report.safetensors", {name: value.contiguous() for name, value in arrays.items()})
+    return names
+
+
+def decoded(decoder: Decoder, frames: Tensor) -> dict[str, Tensor]:
+    """What a decoder makes of frames, as arrays of the report: landmarks, and all heatmaps in one picture."""
+    with torch.no_grad():
+        logits = decoder(frames)
+    share = functional.softmax(logits.flatten(2), dim=2).view_as(logits)
+    heatmaps = (share / share.amax(dim=(2, 3), keepdim=True)).amax(dim=1)
+    return {"landmarks_pred": decoder.landmarks(frames)[0], "heatmaps": heatmaps}
+
+
+def channels_at_end(images: Tensor) -> Tensor:
+    """Pictures (N, h, w, C) of images (N, C, h, w), as the report takes them."""
+    return images.permute(0, 2, 3, 1)
+
+
+def displayed(spec: CameraSpec, frames: Tensor) -> Tensor:
+    """Frames with white at one, on the display curve; one fixed map for a camera."""
+    light = frames * (spec.exposure.full_well_e / spec.exposure.electrons_at_white)
+    return linear_to_srgb(light.clamp(0, 1))
+
+
+def _history(run: RunStore, start: int) -> tuple[list[str], Tensor | None]:
+    """Logged values of the design: one row for each line of the best start."""
+    lines = [line for line in run.read_metrics() if line.get("stage") == "design" and line.get("start", 0) == start]
+    names = list(dict.fromkeys(key for line in lines for key in line if key not in ("stage", "start")))
+    if not lines or not names:
+        return [], None
+    rows = [[math.nan if line.get(name) is None else float(line[name]) for name in names] for line in lines]
+    return names, torch.tensor(rows, dtype=torch.float64)

@@ -1,0 +1,212 @@
+"""``optishield train-mask``: faces, design, cameras at equal landmark error, attackers, summary.
+
+Every stage leaves its results in the run folder before it is marked done, so a run that was stopped goes on where it
+was and ends with the same figures. Files under ``work/`` are needed only until the run is finished.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from codesign import data, matching, proof
+from codesign.cameras import CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
+from codesign.config import TrainMaskConfig
+from codesign.cotrain import design_mask
+from codesign.data import Splits
+from codesign.decoders import Decoder, augmented, relative_signal, release, teach, train_decoder
+from codesign.export import write_model, write_report_arrays
+from codesign.photos import evaluate_mask
+from codesign.pool import derived_seed, run_jobs
+from codesign.proof import MASK
+from codesign.protocols import Progress, RunStore
+from codesign.summary import assemble, floor_errors
+from evaluation import manifest_hash
+from faces import weights
+from sim.camera import EncoderCamera
+
+__all__ = ["evaluate_mask", "train_mask"]
+
+
+def train_mask(config: TrainMaskConfig, run: RunStore, *, resume: bool, progress: Progress) -> dict[str, Any]:
+    """Design a mask and prove what it hides.
+
+    Args:
+        config: everything that decides the result.
+        run: the run folder; finished stages in it are not done again.
+        resume: whether the folder was opened to go on (a fresh folder has no finished stages, so nothing changes).
+        progress: display.
+
+    Returns:
+        The summary; its keys are those of ``optishield.report.write_report``.
+
+    Raises:
+        CodesignError, OpticsError, FacesError, EvaluationError: with what to change.
+    """
+    finished = run.stage_done("summary")
+    if finished is not None:
+        return dict(finished["summary"])
+    if resume:
+        progress.note(f"going on in {run.path}")
+    _check_early(config)
+    information, splits = _faces(config, run, progress)
+    design = _design(config, run, splits, progress)
+    our = _fixed_cameras(config, run, progress)
+    _matched_cameras(config, run, our, progress)
+    _attacks(config, run, splits, our["nme"], information["hash"], progress)
+    with progress.stage("summary"):
+        summary = assemble(config, run, splits, information)
+        write_model(config, run, summary)
+        summary["history_names"] = write_report_arrays(config, run, splits, summary, design["best_start"])
+    run.mark_stage("summary", {"summary": summary})
+    shutil.rmtree(run.path / "work", ignore_errors=True)
+    return summary
+
+
+def _check_early(config: TrainMaskConfig) -> None:
+    """Find what would stop the run in its last hour: optics that cannot be sampled, missing weights."""
+    build(CameraSpec("bare", "flat", exposure_of(config.sensor)), config)
+    build(clean(config), config)
+    for family in baselines(config):
+        build(family.at(family.worst), config)
+    weights.verify("sface")
+    if config.faces != "synthetic":
+        weights.verify("yunet")
+
+
+def _once(run: RunStore, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """The result of a stage, done now or earlier."""
+    done = run.stage_done(name)
+    if done is None:
+        start = time.monotonic()
+        result = {**work(), "seconds": time.monotonic() - start}
+        run.mark_stage(name, result)
+        done = run.stage_done(name)
+    return done or {}
+
+
+def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[dict[str, Any], Splits]:
+    def work() -> dict[str, Any]:
+        splits = data.load_splits(config, progress)
+        information: dict[str, Any] = {"teacher_nme": None}
+        if config.faces != "synthetic":
+            splits, information["teacher_nme"] = _taught(config, splits, progress)
+        data.store(run, splits)
+        described = data.manifest(splits)
+        run.write_json("data.json", described)
+        return information | {"manifest": described, "hash": manifest_hash({**described})}
+
+    information = _once(run, "faces", work)
+    return information, {name: data.restore(run.path, name) for name in data.PARTS}
+
+
+def _taught(config: TrainMaskConfig, splits: Splits, progress: Progress) -> tuple[Splits, float]:
+    """Landmarks of photographs from a teacher that was trained on synthetic heads in front of the clean camera."""
+    heads = data.load_splits(config.model_copy(update={"faces": "synthetic"}), progress)
+    camera = build(clean(config), config)
+    with progress.stage("teacher of landmarks"):
+        teacher = _teacher(camera, heads, config)
+        seed = derived_seed(config.seed, "teacher")
+        seen = release(teacher, camera, relative_signal(camera, heads["validation"].faces), seed)
+        return teach(splits, teacher, camera, seed), seen.error(heads["validation"], "sixty-eight")
+
+
+def _teacher(camera: EncoderCamera, splits: Splits, config: TrainMaskConfig) -> Decoder:
+    signals, landmarks = augmented(camera, splits["train"].faces, derived_seed(config.seed, "augmentation"))
+    seed = derived_seed(config.seed, "teacher", "decoder")
+    steps = config.decoder.steps
+    return train_decoder(camera, signals, landmarks, config.decoder, "sixty-eight", seed=seed, steps=steps)
+
+
+def _design(config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Progress) -> dict[str, Any]:
+    def work() -> dict[str, Any]:
+        result = design_mask(
+            config,
+            geometry_of(config.optics),
+            exposure_of(config.sensor),
+            splits["train"].faces,
+            splits["validation"].faces,
+            run,
+            progress,
+            derived_seed(config.seed, "design") % 2**31,
+        )
+        run.write_tensors(MASK, result["mask"])
+        return {"best_start": result.get("best_start", 0), "starts": result.get("starts", [])}
+
+    return _once(run, "design", work)
+
+
+def _keep_camera(run: RunStore, result: dict[str, Any], seconds: float) -> None:
+    """Files of a finished camera, its line in the metrics, and its mark."""
+    tensors = {key: result.pop(key) for key in ("decoder", "released", "signals")}
+    name = result["spec"]["name"]
+    run.write_tensors(f"proof/{name}/decoder.safetensors", tensors["decoder"])
+    run.write_tensors(f"proof/{name}/released.safetensors", tensors["released"])
+    run.write_tensors(f"work/signals-{name}.safetensors", tensors["signals"])
+    run.log_metrics({"stage": "camera", "camera": name, "nme": result["nme"], "seconds": seconds})
+    run.mark_stage(f"camera-{name}", {**result, "seconds": seconds})
+
+
+def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress) -> dict[str, Any]:
+    specs = [ours(config), clean(config)]
+    jobs = [(run.path, config, spec.to_json()) for spec in specs if run.stage_done(f"camera-{spec.name}") is None]
+    with progress.stage("decoders, ours and clean", len(specs)) as stage:
+        stage.advance(len(specs) - len(jobs))
+        for _, result, seconds in run_jobs(matching.fixed_camera, jobs, config.workers):
+            _keep_camera(run, result, seconds)
+            stage.advance()
+    return run.stage_done("camera-ours") or {}
+
+
+def _matched_cameras(config: TrainMaskConfig, run: RunStore, our: Mapping[str, Any], progress: Progress) -> None:
+    names = [family.spec.name for family in baselines(config)]
+    jobs = [
+        (run.path, config, name, our["validation_nme"]) for name in names if run.stage_done(f"camera-{name}") is None
+    ]
+    with progress.stage("baselines to equal landmark error", len(names)) as stage:
+        stage.advance(len(names) - len(jobs))
+        for _, result, seconds in run_jobs(matching.matched_camera, jobs, config.workers):
+            stage.note(f"{result['spec']['name']} NME {result['nme']:.3f}")
+            _keep_camera(run, result, seconds)
+            stage.advance()
+
+
+def _one_attack(folder: Path, config: TrainMaskConfig, camera: Any, name: str) -> dict[str, Tensor]:
+    """Job: an attacker on a camera (its description), or landmarks alone at an error (a number)."""
+    if isinstance(camera, float):
+        return proof.attack_floor(folder, config, camera)
+    return proof.attack(folder, config, camera, name)
+
+
+def _attacks(
+    config: TrainMaskConfig, run: RunStore, splits: Splits, error: float, manifest: str, progress: Progress
+) -> None:
+    specs = {
+        name: (run.stage_done(f"camera-{name}") or {})["spec"]
+        for name in ["ours", "clean", *(family.spec.name for family in baselines(config))]
+    }
+    order = [*proof.ATTACKERS[:4], "sface-as-published", *proof.ATTACKERS[4:]]
+    wanted: list[tuple[str, str, Any]] = [
+        (camera, name, spec) for name in order for camera, spec in specs.items() if name in proof.attackers_of(camera)
+    ]
+    wanted += [("floor", f"{value:.4f}", value) for value in floor_errors(config, error)]
+    jobs = [job for job in wanted if run.stage_done(f"attack-{job[0]}-{job[1]}") is None]
+    with progress.stage("attackers", len(wanted)) as stage:
+        stage.advance(len(wanted) - len(jobs))
+        arguments = [(run.path, config, spec, name) for _, name, spec in jobs]
+        for index, tensors, seconds in run_jobs(_one_attack, arguments, config.workers):
+            camera, name, _ = jobs[index]
+            figures, _, _ = proof.judge(tensors, splits, config.proof.fmr, manifest)
+            run.write_tensors(f"proof/{camera}/{name}.safetensors", tensors)
+            run.log_metrics({
+                "stage": "attack", "camera": camera, "attacker": name, "rank1": figures["rank1"],
+                "auc": figures["auc"], "seconds": seconds,
+            })  # fmt: skip
+            run.mark_stage(f"attack-{camera}-{name}", {"figures": figures, "seconds": seconds})
+            stage.note(f"{camera}, {name}: rank-1 {figures['rank1']:.2f}")
+            stage.advance()
