@@ -29,6 +29,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: $(VENV)/.stamp-run
+	@$(BIN)/optishield weights verify sface >/dev/null 2>&1 || $(BIN)/optishield weights fetch sface
 	$(BIN)/optishield train-mask $(DEMO_ARGS)
 
 test: lint types imports unit

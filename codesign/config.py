@@ -172,12 +172,17 @@ class TrainMaskConfig(_Section):
         return cls.model_validate({"budget": name, "sensor": _SENSOR, **_PRESETS[name]})
 
 
-# One bit, a fine sensor and plenty of light: shading and skin tone fall under or over one threshold, and since hardly
-# any noise is left to act as dither, averaging frames does not bring them back (docs/experiments.md).
+# One bit, plenty of light and a meter: shading and skin tone fall under or over one threshold at 1.1 times the metered
+# mean, and hardly any noise is left to act as dither. Finer sensors fall to a pretrained recogniser (docs/experiments.md).
 _SENSOR: dict[str, Any] = {
-    "pixels": 64, "filter_weights": (0.2126, 0.7152, 0.0722), "electrons_at_white": 4000.0, "full_well_e": 1600.0,
-    "read_noise_e": 2.0, "bits": 1,
-}  # fmt: skip
+    "pixels": 32,
+    "filter_weights": (0.2126, 0.7152, 0.0722),
+    "electrons_at_white": 4000.0,
+    "full_well_e": 1584.0,
+    "read_noise_e": 2.0,
+    "bits": 1,
+    "metering": "centre-weighted",
+}
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "data": {
@@ -198,11 +203,11 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "train_people": 280, "calibration_people": 50, "validation_people": 40, "test_people": 150,
             "train_captures": 16, "test_captures": 10, "gallery_captures": 5,
         },
-        "training": {"starts": 1, "warmup_steps": 300, "steps": 160},
+        "training": {"starts": 1, "warmup_steps": 200, "steps": 160},
         "decoder": {"steps": 900},
         "proof": {
             "baselines": ["mono-pixels", "gaussian-blur"], "scratch_steps": 800, "fine_tune_steps": 120,
-            "wiener_fine_tune_steps": 80, "unet_steps": 200, "match_rounds": 3,
+            "wiener_fine_tune_steps": 150, "unet_steps": 150, "match_rounds": 3,
         },
     },
     "standard": {
@@ -216,7 +221,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "baselines": [
                 "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask",
             ],
-            "mono_pixels": [16, 32, 64], "scratch_steps": 2500, "fine_tune_steps": 500, "wiener_fine_tune_steps": 400, "unet_steps": 800,
+            "mono_pixels": [16, 32, 64],
+            "scratch_steps": 2500, "fine_tune_steps": 500, "wiener_fine_tune_steps": 400, "unet_steps": 800,
             "match_rounds": 4,
         },
     },
@@ -231,7 +237,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "baselines": [
                 "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask",
             ],
-            "mono_pixels": [16, 32, 64], "scratch_steps": 10000, "fine_tune_steps": 3000, "wiener_fine_tune_steps": 2000, "unet_steps": 4000,
+            "mono_pixels": [16, 32, 64],
+            "scratch_steps": 10000, "fine_tune_steps": 3000, "wiener_fine_tune_steps": 2000, "unet_steps": 4000,
             "match_rounds": 5,
         },
     },

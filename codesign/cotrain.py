@@ -31,7 +31,7 @@ from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf
 CROP = 32
 #: Phase step between pupil samples, in turns, from which a mask is charged; the sampling check refuses one half.
 SLOPE_LIMIT = 0.35
-CAPTURES_PER_PERSON = 4
+MOST_CAPTURES = 4
 
 
 def make_mask(config: TrainMaskConfig, grid: PupilGrid, generator: torch.Generator) -> PhaseMask:
@@ -78,6 +78,10 @@ class _Trainer:
         people, self.place = torch.unique(train.identity, return_inverse=True)
         self.people = len(people)
         self.rows = [torch.nonzero(self.place == p)[:, 0] for p in range(self.people)]
+        # Scatter within a person needs two captures at least; people may differ in how many they have.
+        self.captures = min(MOST_CAPTURES, min(len(rows) for rows in self.rows))
+        if self.captures < 2:
+            raise CodesignError("some training people have a single capture; co-design needs at least two of each.")
         self.points5 = five_points(train.landmarks)
         self.scene_px = geometry.scene_px
         settings = config.training
@@ -114,12 +118,12 @@ class _Trainer:
 
     def batch(self) -> Tensor:
         """Positions of a batch: a few captures each of several people, captures of a person next to each other."""
-        count = max(2, self.config.training.batch // CAPTURES_PER_PERSON)
+        count = max(2, self.config.training.batch // self.captures)
         chosen = torch.randperm(self.people, generator=self.generator)[:count]
         picks = []
         for person in chosen.tolist():
             rows = self.rows[person]
-            order = torch.randperm(len(rows), generator=self.generator)[:CAPTURES_PER_PERSON]
+            order = torch.randperm(len(rows), generator=self.generator)[: self.captures]
             picks.append(rows[order])
         return torch.cat(picks)
 
@@ -178,7 +182,7 @@ class _Trainer:
             inversion = bounded_inversion_loss(
                 (self._invert(frames) - self.targets[pick]).abs().mean(), self.uninformed
             )
-            people = len(pick) // CAPTURES_PER_PERSON
+            people = len(pick) // self.captures
             analogue = functional.avg_pool2d(self._crop(signal, pick), 2)
             variance = signal.mean().detach() + self.exposure.read_noise_e**2
             bits = identity_bits(analogue, variance, people) / math.log2(people)

@@ -55,7 +55,10 @@ CLEAN_ATTACKERS = ("sface-as-published", "scratch-recogniser", "linear-discrimin
 KNOWLEDGE = {
     "unet-inverter": "knows the camera; learned inverse, then SFace with a closed-form discriminant",
     "sface-fine-tuned": "SFace fine-tuned on encoded frames of other people",
-    "wiener-sface-fine-tuned": "knows the exact camera; Wiener restoration, then SFace fine-tuned on it",
+    "wiener-sface-fine-tuned": (
+        "knows the exact camera; Wiener restoration, then SFace with its last layer fine-tuned and a closed-form "
+        "discriminant"
+    ),
     "wiener-sface": "knows the exact camera; Wiener restoration, then SFace as published",
     "scratch-recogniser": "recogniser trained from scratch on encoded frames of other people",
     "linear-discriminant": "closed-form discriminant on encoded frames of other people",
@@ -142,9 +145,15 @@ def make_attacker(
         )
     filter_ = wiener(camera, train, signal)
     steps = proof.wiener_fine_tune_steps if name == "wiener-sface-fine-tuned" else 0
-    network = load_sface(input_size=56 if steps else 112)
     return SFaceAttacker(
-        name, known, network, seed=seed, steps=steps, restore=lambda frames: _displayed(camera, filter_, frames)
+        name,
+        known,
+        load_sface(),
+        seed=seed,
+        steps=steps,
+        last_layer=True,
+        adapt=steps > 0,
+        restore=lambda frames: _displayed(camera, filter_, frames),
     )
 
 

@@ -179,8 +179,8 @@ class _Residual(nn.Module):
 class SmallRecogniser(nn.Module):
     """Compact residual network to be trained from scratch on encoded frames.
 
-    Batch norm throughout: at a few hundred steps it learned far more than group norm did; use batches of 16 or more, and
-    eval mode for embeddings. Multiply-adds per frame with the
+    Batch norm throughout: in a few hundred steps it learns far more than with group norm. Use batches of 16 or more,
+    and eval mode for embeddings. Multiply-adds per frame with the
     default width, monochrome: 6.8, 12.3, 27.8, 12.7, 28.5 and 12.7 million at 8, 16, 24, 32, 48 and 64 pixels.
 
     Args:

@@ -131,9 +131,9 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_registered_files_arrive_from_the_registry(sface_weights: Path, yunet_weights: Path) -> None:
-    assert weights.verify("sface") == sface_weights
-    assert weights.verify("yunet") == yunet_weights
-    assert sface_weights.parent == weights.default_cache()
+    assert weights.verify("sface", sface_weights.parent) == sface_weights
+    assert weights.verify("yunet", yunet_weights.parent) == yunet_weights
+    assert sface_weights.parent == yunet_weights.parent
 
 
 def test_the_registry_costs_no_torch() -> None:
