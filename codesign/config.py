@@ -172,8 +172,8 @@ class TrainMaskConfig(_Section):
         return cls.model_validate({"budget": name, "sensor": _SENSOR, **_PRESETS[name]})
 
 
-# One bit, plenty of light and a meter: shading and skin tone fall under or over one threshold at 1.1 times the metered
-# mean, and hardly any noise is left to act as dither. Finer sensors fall to a pretrained recogniser (docs/experiments.md).
+# One bit, plenty of light and a meter: shading and skin tone fall under or over one threshold, 1.1 times the metered
+# mean, and hardly any noise is left to act as dither. Why not finer pixels: docs/experiments.md.
 _SENSOR: dict[str, Any] = {
     "pixels": 32,
     "filter_weights": (0.2126, 0.7152, 0.0722),

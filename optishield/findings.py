@@ -155,10 +155,10 @@ def headline(summary: Summary) -> str | None:
     if not known(gap.get("value")) or not known(low):
         return "This run cannot say how much of the gap is closed."
     if low > 0:
-        rest = f"his mask closes {percent(gap['value'])} of the gap between the best baseline and landmarks alone."
+        rest = f"his camera closes {percent(gap['value'])} of the gap between the best baseline and landmarks alone."
         return f"Exploratory: t{rest}" if few is not None and few < EXPLORATORY_BELOW else f"T{rest}"
     if high < 0:
-        return "This mask gives away more than the best baseline."
+        return "This camera gives away more than the best baseline."
     return "No difference from the best baseline is shown."
 
 

@@ -257,14 +257,14 @@ def headline_with(low: float, high: float, **more: Any) -> str | None:
 
 
 def test_the_headline_follows_the_interval_not_the_estimate() -> None:
-    assert headline_with(0.1, 0.3) == "This mask closes 20% of the gap between the best baseline and landmarks alone."
+    assert headline_with(0.1, 0.3) == "This camera closes 20% of the gap between the best baseline and landmarks alone."
     assert headline_with(-0.1, 0.7) == "No difference from the best baseline is shown."
-    assert headline_with(-0.5, -0.1) == "This mask gives away more than the best baseline."
+    assert headline_with(-0.5, -0.1) == "This camera gives away more than the best baseline."
     assert headline_with(0.1, 0.3, gates={"clean_recognition": {"passed": False}}) == (
         "No claim: clean recognition was not met."
     )
     assert headline_with(0.1, 0.3, identities=12) == (
-        "Exploratory: this mask closes 20% of the gap between the best baseline and landmarks alone."
+        "Exploratory: this camera closes 20% of the gap between the best baseline and landmarks alone."
     )
     assert headline_with(0.1, 0.3, gap_closed={}) is None
 
