@@ -7,6 +7,20 @@ from __future__ import annotations
 
 from optics.errors import OpticsError
 from optics.imaging import bin_pixels, convolve
+from optics.information import (
+    Certificate,
+    check_attack,
+    class_bits_upper,
+    clip_to_ball,
+    fano_bound,
+    gaussian_bits,
+    noisy_release,
+    release_bound,
+    scene_distance,
+    signal_dependent_bits,
+    stationary_bits,
+    tar_bound,
+)
 from optics.lens import ThinLens
 from optics.masks import FlatMask, FreeformMask, PhaseMask, ZernikeMask, random_mask
 from optics.materials import AIR, FUSED_SILICA, PMMA, Material, get_material, index_differences
@@ -20,6 +34,7 @@ __all__ = [
     "AIR",
     "FUSED_SILICA",
     "PMMA",
+    "Certificate",
     "FlatMask",
     "FreeformMask",
     "Material",
@@ -34,13 +49,24 @@ __all__ = [
     "ThinLens",
     "ZernikeMask",
     "bin_pixels",
+    "check_attack",
     "check_sampling",
+    "class_bits_upper",
+    "clip_to_ball",
     "convolve",
+    "fano_bound",
+    "gaussian_bits",
     "get_material",
     "index_differences",
     "nm_to_noll",
+    "noisy_release",
     "noll_to_nm",
     "random_mask",
+    "release_bound",
+    "scene_distance",
+    "signal_dependent_bits",
+    "stationary_bits",
+    "tar_bound",
     "zernike_basis",
     "zernike_values",
 ]
