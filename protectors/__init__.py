@@ -1,5 +1,5 @@
-"""Face protectors, one file per published method, behind one small protocol and a registry.
+"""Protectors of photographs, one file per method, behind the protocol of ``faces.protection`` and one registry.
 
-The room is not filled yet: no protector exists today. Each file will name its paper, its threat
-model and what it stores; no protector will import another.
+``protectors.registry.make_protector("pixelate:cells=16")`` makes one from its name. Each file says what it claims and
+what it stores; no protector imports another. What all of them share stands in ``protectors.base``.
 """

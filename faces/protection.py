@@ -1,0 +1,110 @@
+"""What a protector is: the one protocol that software protectors and the optical encoder share.
+
+It stands in this room, below ``protectors`` and ``evaluation``, so that each knows the protocol and neither knows the
+other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class Threat(StrEnum):
+    """What a protector claims to prevent."""
+
+    poison = "poison"
+    """Protected photos in a training set or gallery spoil the recognition of clean ones."""
+    dodge = "dodge"
+    """A protected photo is not matched with clean photos of the same person."""
+    impersonate = "impersonate"
+    """A protected photo is matched with somebody else, chosen beforehand."""
+    attribute = "attribute"
+    """A protected photo hides an attribute, for example gender."""
+    sensor = "sensor"
+    """Nobody who holds what the sensor recorded can tell who it shows."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a protector says of itself before it is measured.
+
+    Attributes:
+        name: short name on the command line.
+        title: a few words for people.
+        source: paper (authors, venue, year), or "control" or "own".
+        threats: what it claims to prevent.
+        auxiliary_data: data it needs beside the photo, or "none".
+        stores: what it keeps of a person between calls, or "nothing".
+        deterministic: same photo, same result, whatever the generator.
+        differentiable: gradients pass from result to photo.
+        person_specific: :meth:`Protector.fit` must see photos of the person first.
+        control: a control of the evaluation rather than a protection anybody should use.
+        settings: every setting that changes the result, as (name, value as text); part of the cache key.
+    """
+
+    name: str
+    title: str
+    source: str
+    threats: frozenset[Threat]
+    auxiliary_data: str = "none"
+    stores: str = "nothing"
+    deterministic: bool = True
+    differentiable: bool = False
+    person_specific: bool = False
+    control: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownBlur:
+    """What an attacker who owns the same optics knows of them.
+
+    Attributes:
+        psf: (C, K, K) share of the light of a point in each pixel of the photo's own grid, K odd, C of 1 or 3;
+            it acts on linear light.
+        noise_sd: standard deviation of the noise in linear light, 1 = white, at mid grey.
+        planes: 3 for a colour camera, 1 for a monochrome one.
+    """
+
+    psf: Tensor
+    noise_sd: float
+    planes: int
+
+
+@runtime_checkable
+class Protector(Protocol):
+    """A way to make photographs harder to recognise.
+
+    Images are (N, 3, S, S) float32 in 0..1, sRGB-encoded, RGB; results have the same shape and hold whole 8-bit levels
+    (multiples of 1/255), as they would be saved.
+    """
+
+    @property
+    def declaration(self) -> Declaration:
+        """What it is and claims."""
+        ...
+
+    def fit(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:
+        """Prepare for the people shown; only where ``person_specific``. Photos are not those protected later."""
+        ...
+
+    def protect(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+        """Protected photos.
+
+        Args:
+            images: (N, 3, S, S).
+            points5: (N, 5, 2) eye centres, nose tip, mouth corners in pixels.
+            identity: (N,) int64.
+            generator: source of everything random.
+        """
+        ...
+
+    @property
+    def blur(self) -> KnownBlur | None:
+        """The optics that an attacker may know, or None when the protector is no blur."""
+        ...

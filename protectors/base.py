@@ -1,0 +1,135 @@
+"""What all protectors share: checked input, work in parts, and results in the levels of a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from faces.protection import Declaration, KnownBlur
+from protectors.errors import ProtectorError
+
+#: A photo has 256 levels a channel.
+TOP_LEVEL = 255
+
+#: Standard deviation in linear light at 18 % grey of rounding to these levels: one level / sqrt(12), times the slope of
+#: the inverse sRGB transfer there.
+ROUNDING_SD = 9.47e-4
+
+
+class _WholeLevels(torch.autograd.Function):
+    """Rounding to levels with the gradient of the identity, so that attacks and protectors can see through it."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, images: Tensor) -> Tensor:
+        return (images * TOP_LEVEL).round() / TOP_LEVEL
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def whole_levels(images: Tensor) -> Tensor:
+    """Images as a file of 8 bits a channel gives them back: cut to 0..1, rounded to multiples of 1/255.
+
+    The gradient is 1 inside the range (straight through the rounding) and 0 outside.
+    """
+    return cast(Tensor, _WholeLevels.apply(images.clamp(0, 1)))
+
+
+class PhotoProtector(ABC):
+    """A :class:`faces.protection.Protector` that has only to say how it changes photos.
+
+    A subclass states ``about``, passes every setting that changes its result to ``super().__init__`` and implements
+    :meth:`change`; if it has to see people first, :meth:`prepare` too; if it is a blur, it sets ``blur``.
+
+    Args:
+        settings: every setting that changes the result; values of None are left out. They become part of the
+            declaration and thereby of the cache key, so a file goes in as its hash and not as its path.
+
+    Attributes:
+        about: the declaration without settings.
+        chunk: photos that :meth:`change` gets at most; bounds memory.
+        photo_px: side of the photos it is made for, or None for any.
+        declaration: the declaration with its settings.
+        blur: the optics that an attacker may know.
+    """
+
+    about: ClassVar[Declaration]
+    chunk: ClassVar[int] = 64
+    photo_px: int | None = None
+    declaration: Declaration
+    blur: KnownBlur | None = None
+
+    def __init__(self, **settings: float | str | None) -> None:
+        given = {name: value for name, value in settings.items() if value is not None}
+        self.declaration = replace(self.about, settings=tuple((name, str(value)) for name, value in given.items()))
+
+    @abstractmethod
+    def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+        """Protected photos of a part of a batch; values outside 0..1 and between the levels are allowed.
+
+        Arguments are those of :meth:`faces.protection.Protector.protect`, checked.
+        """
+
+    def prepare(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:  # noqa: B027
+        """Look at people before their photos are protected; nothing to do for most."""
+
+    def fit(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:
+        """Prepare for the people shown; see :meth:`faces.protection.Protector.fit`.
+
+        Raises:
+            ProtectorError: If the photos are not what they must be.
+        """
+        self._check(images, points5, identity)
+        self.prepare(images, points5, identity, generator)
+
+    def protect(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+        """Protected photos (N, 3, S, S) in whole levels; see :meth:`faces.protection.Protector.protect`.
+
+        Raises:
+            ProtectorError: If the photos are not what they must be.
+        """
+        self._check(images, points5, identity)
+        if len(images) == 0:
+            return images.clone()
+        parts = zip(images.split(self.chunk), points5.split(self.chunk), identity.split(self.chunk), strict=True)
+        return torch.cat([self._saved(part[0], self.change(*part, generator)) for part in parts])
+
+    def _check(self, images: Tensor, points5: Tensor, identity: Tensor) -> None:
+        name, count = self.about.name, len(images)
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+            raise ProtectorError(f"{name} takes square photos (N, 3, S, S), got {tuple(images.shape)}; crop them.")
+        if images.dtype != torch.float32:
+            raise ProtectorError(
+                f"{name} takes float32 photos in 0..1, got {images.dtype}; divide uint8 photos by 255, as float32."
+            )
+        if self.photo_px is not None and images.shape[-1] != self.photo_px:
+            raise ProtectorError(
+                f"{name} is made for photos of {self.photo_px} pixels, got {images.shape[-1]}; "
+                f"set px={images.shape[-1]} in its name, or resize the photos."
+            )
+        if count and not (float(images.detach().amin()) >= 0 and float(images.detach().amax()) <= 1):
+            raise ProtectorError(
+                f"{name} takes values from 0 to 1, got {float(images.detach().amin()):.4g} to "
+                f"{float(images.detach().amax()):.4g}; divide by the largest value that the photos can have."
+            )
+        if tuple(points5.shape) != (count, 5, 2):
+            raise ProtectorError(f"{name} needs points5 of shape ({count}, 5, 2), got {tuple(points5.shape)}.")
+        if tuple(identity.shape) != (count,) or identity.dtype != torch.int64:
+            raise ProtectorError(
+                f"{name} needs identity of shape ({count},) and type int64, got {tuple(identity.shape)} and "
+                f"{identity.dtype}."
+            )
+
+    def _saved(self, before: Tensor, after: Tensor) -> Tensor:
+        if after.shape != before.shape or not bool(torch.isfinite(after).all()):
+            raise ProtectorError(
+                f"{self.about.name} made of photos {tuple(before.shape)} something of shape {tuple(after.shape)} or "
+                "with values that are not finite; report this to whoever wrote it, with its settings "
+                f"{dict(self.declaration.settings)}."
+            )
+        return whole_levels(after)

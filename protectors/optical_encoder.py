@@ -1,0 +1,212 @@
+"""The camera of a finished ``train-mask`` run: the photo is a scene in front of it, the result is what its sensor saw.
+
+A photo fills the window of the camera as the faces of the run did. It is decoded to linear light, averaged over the
+scene samples, exposed once, and the frame is shown as a photo of the same size: each sensor pixel becomes a block
+(where blocks do not end between two pixels of the photo, the pixel that they share shows the mean of both), white
+stays white, or where the sensor saturates above white, its top code becomes white; a monochrome frame is grey.
+
+A photo has 256 levels a channel. A sensor of more than six bits or so tells a little more than its photo does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faces.protection import Declaration, KnownBlur, Threat
+from faces.samples import linear_to_srgb, srgb_to_linear
+from optics import OpticsError
+from protectors.base import ROUNDING_SD, PhotoProtector
+from protectors.errors import ProtectorError
+from protectors.resampling import area_matrix, area_resample
+from sim.camera import METERED_GREY, EncoderCamera, Exposure, FieldStop, FixedPsf
+
+#: The layout of ``camera.json`` that is read here.
+FORMAT = 1
+CAMERA = "camera.json"
+PSF = "psf.npy"
+#: Files of the run that ``camera.json`` vouches for.
+FILES = (PSF, "mask_height_m.npy")
+
+
+@dataclass(frozen=True)
+class StoredCamera:
+    """A camera as a run handed it on.
+
+    Attributes:
+        camera: scene radiance to frames.
+        content_hash: SHA-256 of ``camera.json``, which holds the hashes of the other files.
+    """
+
+    camera: EncoderCamera
+    content_hash: str
+
+
+def load_camera(run: Path) -> StoredCamera:
+    """The camera of a finished run, with the point-spread function that was stored there.
+
+    Args:
+        run: folder that ``optishield train-mask`` made.
+
+    Raises:
+        ProtectorError: If the run is not finished, or a file is missing, damaged or changed.
+    """
+    if not (run / "config.toml").is_file():
+        raise ProtectorError(
+            f"{run} is not a training run (it has no config.toml); name a folder that train-mask made."
+        )
+    if not (run / "summary.json").is_file():
+        raise ProtectorError(
+            f"{run} is not finished (it has no summary.json); finish it with: optishield train-mask --resume {run}"
+        )
+    text = _read(run, CAMERA)
+    try:
+        stored = json.loads(text)
+        if stored["format"] != FORMAT:
+            raise ProtectorError(
+                f"{run / CAMERA} has format {stored['format']}, this version reads {FORMAT}; train again, or use the "
+                "version of the program that made it."
+            )
+        scene_px, exposure = int(stored["geometry"]["scene_px"]), _exposure(stored["exposure"])
+        hashes = {name: str(stored["sha256"][name]) for name in FILES}
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ProtectorError(f"{run / CAMERA} is damaged ({error!r}); name another run, or train again.") from error
+    data = {name: _read(run, name) for name in FILES}
+    for name, content in data.items():
+        if hashlib.sha256(content).hexdigest() != hashes[name]:
+            raise ProtectorError(
+                f"{run / name} is not the file that the run wrote (its SHA-256 differs from the one in {CAMERA}); "
+                "restore it, name another run, or train again."
+            )
+    psf = torch.from_numpy(np.load(io.BytesIO(data[PSF]), allow_pickle=False)).float()
+    try:
+        camera = EncoderCamera(FixedPsf(psf), exposure, scene_px).eval()
+    except OpticsError as error:
+        raise ProtectorError(f"{run / CAMERA} does not describe a camera: {error}") from error
+    return StoredCamera(camera, hashlib.sha256(text).hexdigest())
+
+
+def _read(run: Path, name: str) -> bytes:
+    try:
+        return (run / name).read_bytes()
+    except OSError as error:
+        raise ProtectorError(
+            f"{run / name} cannot be read ({error.strerror}); a finished run of this version has it: name another run, "
+            "or train again."
+        ) from error
+
+
+def _exposure(values: dict[str, Any]) -> Exposure:
+    stop = values["field_stop"]
+    return Exposure(
+        **{
+            **values,
+            "filter_weights": tuple(values["filter_weights"]),
+            "field_stop": None if stop is None else FieldStop(**stop),
+        }
+    )
+
+
+class OpticalEncoder(PhotoProtector):
+    """A designed mask with its sensor as a protector of photos.
+
+    The attacker may know the optics: ``blur`` is the point-spread function on the grid of the photo with everything
+    linear in it (scene samples, sensor pixels, blocks), averaged over where a point lies within a sensor pixel. It
+    holds inside the field stop and below saturation; a meter multiplies it by one factor for each frame. Quantisation
+    counts as noise of a twelfth of a squared code.
+
+    Args:
+        run: folder of a finished ``train-mask`` run.
+        px: side of the photos in pixels, which fixes the grid of the point-spread function.
+
+    Attributes:
+        camera: scenes (N, 3, S, S) in linear light to frames.
+
+    Raises:
+        ProtectorError: If the run cannot be used, or a setting is out of range.
+    """
+
+    about = Declaration(
+        name="optical-encoder",
+        title="phase mask and sensor of a train-mask run",
+        source="own",
+        threats=frozenset({Threat.sensor, Threat.dodge}),
+        auxiliary_data="the faces that the mask was trained on, at design time only",
+        deterministic=False,
+        differentiable=True,
+    )
+
+    def __init__(self, *, run: Path, px: int = 128) -> None:
+        if px < 8:
+            raise ProtectorError(f"optical-encoder takes photos of px >= 8 pixels, got {px}.")
+        stored = load_camera(run)
+        super().__init__(camera=stored.content_hash, px=px)
+        self.photo_px = px
+        self.camera = stored.camera
+        exposure = self.camera.exposure
+        # Light in the photo at the top code, and how far all light is turned down to keep that within the photo.
+        top = exposure.full_well_e / exposure.electrons_at_white
+        self._top, turned_down = min(1.0, top), min(1.0, 1.0 / top)
+        psf = photo_psf(self.camera.frame_psf(), px, self.camera.scene_px, exposure.pixels)
+        noise_sd = math.hypot(grey_noise_e(exposure) / exposure.electrons_at_white * turned_down, ROUNDING_SD)
+        self.blur = KnownBlur(psf * turned_down, noise_sd, planes=3 if exposure.colour else 1)
+
+    def frames(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """One exposure of each photo: frames (N, C, n, n) as they leave the sensor, black 0 and top code 1."""
+        frames: Tensor = self.camera(area_resample(srgb_to_linear(images), self.camera.scene_px), generator)
+        return frames
+
+    def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+        """Frames shown as photos; see :meth:`PhotoProtector.change`."""
+        light = area_resample(self.frames(images, generator) * self._top, images.shape[-1])
+        # Read noise may take a dark pixel below black.
+        return linear_to_srgb(light.clamp(0, 1)).expand_as(images)
+
+
+def grey_noise_e(exposure: Exposure) -> float:
+    """Noise in electrons of one pixel that sees 18 % grey: shot, read and quantisation noise."""
+    spec = exposure.sensor.spec
+    return math.sqrt(
+        METERED_GREY * exposure.electrons_at_white + exposure.read_noise_e**2 + spec.dn_per_electron**-2 / 12
+    )
+
+
+def photo_psf(psf: Tensor, photo_px: int, scene_px: int, pixels: int) -> Tensor:
+    """Point-spread function of photo to photo, from that on scene samples.
+
+    A photo is averaged onto the scene samples, convolved, binned into sensor pixels and held as blocks. All but the
+    convolution act on rows and columns alike, so a displacement by d samples in the scene spreads over displacements k
+    in the photo by a table ``spread[d, k]``, the mean over all places of a point, and the result is
+    ``spread' psf spread`` for each channel.
+
+    Args:
+        psf: (C, K, K) shares of light on scene samples, K odd.
+        photo_px: pixels across the photo.
+        scene_px: samples across the scene.
+        pixels: pixels across the sensor.
+
+    Returns:
+        (C, M, M) with M the largest odd number up to ``photo_px``; light that ends up farther away is left out.
+    """
+    reach, half = psf.shape[-1] // 2, (photo_px - 1) // 2
+    # Three windows side by side keep edges out of the middle one, where points are placed.
+    onto_scene = area_matrix(3 * photo_px, 3 * scene_px)
+    held = area_matrix(3 * pixels, 3 * photo_px) @ area_matrix(3 * scene_px, 3 * pixels)
+    # The chain repeats after this many pixels of the photo, a whole number of sensor pixels.
+    period = photo_px // math.gcd(photo_px, pixels)
+    place = torch.arange(photo_px, photo_px + period)
+    points = onto_scene[:, place]
+    moved = torch.stack([points.roll(step, dims=0) for step in range(-reach, reach + 1)])
+    # (period, M, samples): rows of the second half of the chain at each displacement from each place.
+    seen = held[place[:, None] + torch.arange(-half, half + 1)]
+    spread = torch.einsum("dsx,xks->dk", moved, seen) / period
+    return (spread.T @ psf.double() @ spread).to(psf.dtype)

@@ -1,0 +1,240 @@
+"""What every protector keeps to. A new one is one more row of the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from codesign.cameras import geometry_of
+from codesign.config import TrainMaskConfig
+from codesign.cotrain import make_mask
+from codesign.export import write_camera
+from faces.protection import Protector
+from optishield.runs import RunFolder
+from protectors import registry
+from protectors.errors import ProtectorError
+from protectors.registry import make_protector
+
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """A protector and what is expected of it.
+
+    Attributes:
+        spec: as given to ``make_protector``; ``{run}`` is the folder of a training run.
+        others: the same protector with other settings, all different from each other.
+        any_size: takes photos of any side; otherwise those of SIDE only.
+        grey: grey photos stay grey.
+    """
+
+    spec: str
+    others: tuple[str, ...] = ()
+    any_size: bool = True
+    grey: bool = True
+
+
+ROWS = (
+    Row("identity"),
+    Row(
+        "gaussian-blur:px=64",
+        ("gaussian-blur:px=64,sd=0.2", "gaussian-blur:px=64,sd=0.2001", "gaussian-blur:px=128,sd=0.2"),
+        any_size=False,
+    ),
+    Row("pixelate", ("pixelate:cells=8", "pixelate:cells=9")),
+    Row("noise:linf=0.03", ("noise:linf=0.06", "noise:l2=0.03", "noise:l2=2"), grey=False),
+    Row("noise:l2=2", ("noise:l2=2.5", "noise:linf=0.03"), grey=False),
+    Row("optical-encoder:run={run},px=64", ("optical-encoder:run={run},px=128",), any_size=False),
+)
+each = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spec)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the optical encoder needs of a training run, with the mask that training starts from."""
+    config = TrainMaskConfig.for_budget("smoke")
+    out = tmp_path_factory.mktemp("runs") / "run"
+    folder = RunFolder.create(verb="train-mask", slug="start", config=config, command=[], seeds={}, out=out)
+    mask = make_mask(config, geometry_of(config.optics).grid, seeded(0))
+    write_camera(config, folder, mask.state_dict())
+    folder.write_json("summary.json", {})
+    folder.close()
+    return out
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def photos(count: int, side: int = SIDE, channels: int = 3) -> Tensor:
+    """Photos in whole levels: smooth shading, texture, and both ends of the range."""
+    coarse = torch.rand(count, channels, 5, 5, generator=seeded(count))
+    smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
+    noisy = smooth * 1.2 - 0.1 + 0.1 * torch.rand(count, channels, side, side, generator=seeded(side))
+    return ((noisy.clamp(0, 1) * 255).round() / 255).expand(-1, 3, -1, -1).clone()
+
+
+def protected(protector: Protector, images: Tensor, seed: int = 1) -> Tensor:
+    return protector.protect(images, *of_one_person(images), seeded(seed))
+
+
+def of_one_person(images: Tensor) -> tuple[Tensor, Tensor]:
+    points = torch.tensor(((0.37, 0.41), (0.63, 0.41), (0.5, 0.56), (0.39, 0.7), (0.61, 0.7))) * images.shape[-1] - 0.5
+    return points.expand(len(images), 5, 2), torch.zeros(len(images), dtype=torch.int64)
+
+
+def made(row: Row, run: Path) -> Protector:
+    protector = make_protector(row.spec.format(run=run))
+    if protector.declaration.person_specific:
+        seen = photos(4)
+        protector.fit(seen, *of_one_person(seen), seeded(0))
+    return protector
+
+
+def test_every_protector_of_the_program_has_a_row() -> None:
+    assert {row.spec.partition(":")[0] for row in ROWS} == set(registry.names())
+
+
+@each
+def test_results_are_photos_as_a_file_holds_them(row: Row, run: Path) -> None:
+    images = photos(3)
+    before = images.clone()
+    result = protected(made(row, run), images)
+    assert result.shape == images.shape
+    assert result.dtype == torch.float32
+    assert torch.equal(result, result.clamp(0, 1))
+    assert torch.equal(result, (result * 255).round() / 255)
+    assert torch.equal(images, before)
+
+
+@each
+def test_no_photos_in_no_photos_out(row: Row, run: Path) -> None:
+    assert protected(made(row, run), photos(1)[:0]).shape == (0, 3, SIDE, SIDE)
+
+
+@each
+def test_randomness_comes_from_the_generator_as_declared(row: Row, run: Path) -> None:
+    protector, images = made(row, run), photos(2)
+    state = torch.random.get_rng_state()
+    first = protected(protector, images, seed=1)
+    assert torch.equal(first, protected(protector, images, seed=1))
+    assert torch.equal(first, protected(protector, images, seed=2)) == protector.declaration.deterministic
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@each
+def test_name_alone_makes_the_same_protector(row: Row, run: Path) -> None:
+    first, second = made(row, run), made(row, run)
+    assert first.declaration == second.declaration
+    assert torch.equal(protected(first, photos(2)), protected(second, photos(2)))
+
+
+@each
+def test_each_photo_is_protected_alone(row: Row, run: Path) -> None:
+    protector, images = made(row, run), photos(5)
+    if not protector.declaration.deterministic:
+        # Where the generator decides, each photo of a batch gets a draw of its own.
+        twins = protected(protector, images[:1].expand(2, -1, -1, -1))
+        assert not torch.equal(twins[0], twins[1])
+        return
+    single = torch.cat([protected(protector, image[None]) for image in images])
+    assert torch.equal(single, protected(protector, images))
+
+
+@each
+def test_other_sizes_are_taken_or_refused(row: Row, run: Path) -> None:
+    protector = made(row, run)
+    if row.any_size:
+        assert protected(protector, photos(1, side=41)).shape == (1, 3, 41, 41)
+    else:
+        with pytest.raises(ProtectorError, match=r"made for photos of 64 pixels, got 41; set px=41"):
+            protected(protector, photos(1, side=41))
+
+
+@each
+def test_grey_photos_stay_grey(row: Row, run: Path) -> None:
+    result = protected(made(row, run), photos(2, channels=1))
+    assert torch.equal(result, result[:, :1].expand(-1, 3, -1, -1)) == row.grey
+
+
+@each
+def test_gradients_pass_as_declared(row: Row, run: Path) -> None:
+    protector, images = made(row, run), photos(2).requires_grad_()
+    result = protected(protector, images)
+    assert result.requires_grad == protector.declaration.differentiable
+    if result.requires_grad:
+        (gradient,) = torch.autograd.grad(result.sum(), images)
+        assert bool(torch.isfinite(gradient).all())
+        assert bool((gradient.flatten(1).abs().amax(1) > 0).all())
+
+
+@each
+def test_declaration_says_what_it_must(row: Row, run: Path) -> None:
+    protector = made(row, run)
+    said = protector.declaration
+    assert isinstance(protector, Protector)
+    assert said.name == row.spec.partition(":")[0]
+    assert said.title and said.source and said.auxiliary_data and said.stores
+    assert registry.registered(said.name).about == type(protector).about
+    assert said.control == (said.source == "control")
+
+
+@each
+def test_every_setting_changes_the_key(row: Row, run: Path) -> None:
+    settings = [make_protector(spec.format(run=run)).declaration.settings for spec in (row.spec, *row.others)]
+    assert len(set(settings)) == len(settings)
+    # A path may move without changing the result; its content counts, and everything else is in the key by name.
+    known = registry.registered(row.spec.partition(":")[0]).parameters
+    named = {key for found in settings for key, _ in found}
+    assert {parameter.name for parameter in known if parameter.kind is not Path} <= named
+    assert all(isinstance(value, str) for found in settings for _, value in found)
+
+
+@each
+def test_known_blur_is_one(row: Row, run: Path) -> None:
+    blur = made(row, run).blur
+    if blur is None:
+        return
+    planes, side, other = blur.psf.shape
+    assert planes == blur.planes
+    assert planes in (1, 3)
+    assert side == other
+    assert side % 2 == 1
+    assert side <= SIDE
+    assert float(blur.psf.min()) >= 0
+    assert bool((blur.psf.sum(dim=(-2, -1)) <= 1 + 1e-5).all())
+    assert blur.noise_sd > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": torch.zeros(2, 64, 64)}, r"takes square photos \(N, 3, S, S\), got \(2, 64, 64\)"),
+        ({"images": torch.zeros(2, 1, 64, 64)}, r"takes square photos \(N, 3, S, S\), got \(2, 1, 64, 64\)"),
+        ({"images": torch.zeros(2, 3, 64, 48)}, r"takes square photos \(N, 3, S, S\), got \(2, 3, 64, 48\)"),
+        ({"images": torch.zeros(2, 3, 64, 64, dtype=torch.uint8)}, r"float32 photos in 0\.\.1, got torch\.uint8"),
+        ({"images": torch.zeros(2, 3, 64, 64, dtype=torch.float64)}, r"float32 photos in 0\.\.1, got torch\.float64"),
+        ({"images": torch.full((2, 3, 64, 64), 200.0)}, r"values from 0 to 1, got 200 to 200; divide"),
+        ({"images": torch.full((2, 3, 64, 64), -0.1)}, r"values from 0 to 1, got -0\.1 to -0\.1"),
+        ({"images": torch.full((2, 3, 64, 64), torch.nan)}, r"values from 0 to 1, got nan to nan"),
+        ({"points5": torch.zeros(2, 68, 2)}, r"points5 of shape \(2, 5, 2\), got \(2, 68, 2\)"),
+        ({"identity": torch.zeros(3, dtype=torch.int64)}, r"identity of shape \(2,\) and type int64, got \(3,\)"),
+        ({"identity": torch.zeros(2)}, r"identity of shape \(2,\) and type int64, got \(2,\) and torch\.float32"),
+    ],
+)
+@each
+def test_wrong_photos_are_refused_by_name(row: Row, run: Path, change: dict[str, Tensor], words: str) -> None:
+    protector = made(row, run)
+    given = {
+        "images": torch.zeros(2, 3, 64, 64), "points5": torch.zeros(2, 5, 2),
+        "identity": torch.zeros(2, dtype=torch.int64), **change,
+    }  # fmt: skip
+    with pytest.raises(ProtectorError, match=f"^{protector.declaration.name} .*{words}"):
+        protector.protect(**given, generator=seeded(0))
+    with pytest.raises(ProtectorError, match=f"^{protector.declaration.name} .*{words}"):
+        protector.fit(**given, generator=seeded(0))

@@ -1,0 +1,145 @@
+"""Names with settings, words for wrong ones, and protectors of other packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from protectors.blur import GaussianBlur
+from protectors.errors import ProtectorError
+from protectors.identity import Identity
+from protectors.noise import Noise
+from protectors.registry import Parameter, make_protector, names, registered
+
+CLOAK = """
+from __future__ import annotations
+from pathlib import Path
+from faces.protection import Declaration
+from protectors.base import PhotoProtector
+
+class Cloak(PhotoProtector):
+    about = Declaration("cloak", "a test", "own", frozenset())
+    def __init__(self, *, key: Path, word: str = "a", weight: float | None = None) -> None:
+        super().__init__(key=str(key), word=word, weight=weight)
+    def change(self, images, points5, identity, generator):
+        return 1 - images
+
+class NoProtector:
+    about = Declaration("hollow", "a test", "own", frozenset())
+    declaration = about
+    def protect(self): ...
+
+class Listed(Cloak):
+    about = Declaration("listed", "a test", "own", frozenset())
+    def __init__(self, *, sizes: list[int]) -> None: ...
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package beside ours, ``cloak_kit``, that registers what its file ``entry_points.txt`` says."""
+    (tmp_path / "cloak_kit.py").write_text(CLOAK, encoding="utf-8")
+    information = tmp_path / "cloak_kit-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cloak-kit\nVersion: 1.0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return information / "entry_points.txt"
+
+
+def register(package: Path, line: str) -> None:
+    package.write_text(f"[optishield.protectors]\n{line}\n", encoding="utf-8")
+
+
+def test_settings_reach_the_protector() -> None:
+    made = make_protector("gaussian-blur:sd=0.25,px=64")
+    assert isinstance(made, GaussianBlur)
+    assert made.declaration.settings == (("sd", "0.25"), ("px", "64"))
+    assert isinstance(make_protector("identity"), Identity)
+    assert make_protector("noise:l2=3").declaration == Noise(l2=3.0).declaration
+
+
+def test_registered_lists_settings_with_defaults() -> None:
+    blur = registered("gaussian-blur")
+    assert blur.parameters == (Parameter("sd", float, False, 0.1), Parameter("px", int, False, 128))
+    assert blur.usage == "gaussian-blur:sd=0.1,px=128"
+    assert blur.package == "optishield"
+    encoder = registered("optical-encoder")
+    assert encoder.parameters[0] == Parameter("run", Path, True, None)
+    assert encoder.usage == "optical-encoder:run=RUN,px=128"
+    assert registered("noise").parameters == (
+        Parameter("linf", float, False, None),
+        Parameter("l2", float, False, None),
+    )
+
+
+def test_what_is_shown_as_usage_can_be_made() -> None:
+    for name in names():
+        known = registered(name)
+        if not any(parameter.required for parameter in known.parameters) and name != "noise":
+            assert make_protector(known.usage).declaration == make_protector(name).declaration
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("pixelat", r"^there is no protector 'pixelat'; did you mean pixelate\?$"),
+        ("", r"^there is no protector ''; choose one of identity, gaussian-blur, "),
+        ("Pixelate:cells=3", r"there is no protector 'Pixelate'; did you mean pixelate\?$"),
+        ("pixelate:cell=3", r"^pixelate has no setting 'cell'; did you mean cells\?$"),
+        ("pixelate:x=3", r"^pixelate has no setting 'x'; choose one of cells\.$"),
+        ("identity:x=3", r"^identity has no setting 'x'; it has none\.$"),
+        ("pixelate:cells=3,cells=4", r"sets cells twice; keep one of them\.$"),
+        ("pixelate:cells=3.5", r"^cells of pixelate must be a whole number, got '3\.5'\.$"),
+        ("gaussian-blur:sd=wide", r"^sd of gaussian-blur must be a number, got 'wide'\.$"),
+        ("gaussian-blur:sd=nan", r"^sd of gaussian-blur must be a finite number, got 'nan'\.$"),
+        ("pixelate:", r"^'' in 'pixelate:' is no setting; write setting=value, as in pixelate:cells=16\.$"),
+        ("pixelate:cells=", r"^'cells=' in 'pixelate:cells=' is no setting"),
+        ("pixelate:16", r"^'16' in 'pixelate:16' is no setting; write setting=value, as in pixelate:cells=16\.$"),
+        ("optical-encoder", r"^optical-encoder needs run; write optical-encoder:run=RUN,px=128\.$"),
+    ],
+)
+def test_wrong_names_are_answered_with_right_ones(spec: str, words: str) -> None:
+    with pytest.raises(ProtectorError, match=words):
+        make_protector(spec)
+
+
+def test_package_adds_a_protector(package: Path) -> None:
+    register(package, "cloak = cloak_kit:Cloak")
+    assert names()[-1] == "cloak"
+    assert registered("cloak").package == "cloak-kit"
+    made = make_protector("cloak:word=b:c=d,key=a, b/c,d,weight=2")
+    # A comma ends a value only where a setting follows; colons and equal signs are part of it.
+    assert made.declaration.settings == (("key", "a, b/c,d"), ("word", "b:c=d"), ("weight", "2.0"))
+    with pytest.raises(ProtectorError, match=r"no protector 'cloack'; did you mean cloak\?"):
+        make_protector("cloack")
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "words"),
+    [
+        (
+            "cloak = cloak_kit:Coat",
+            "cloak",
+            r"the protector cloak of cloak-kit cannot be imported \(.*Coat.*\); reinst",
+        ),
+        ("cloak = no_such_kit:Cloak", "cloak", r"the protector cloak of cloak-kit cannot be imported \(.*no_such_kit"),
+        ("coat = cloak_kit:Cloak", "coat", r"cloak_kit:Cloak of cloak-kit is registered as coat but declares cloak;"),
+        ("path = cloak_kit:Path", "path", r"cloak_kit:Path of cloak-kit is registered as path but declares nothing;"),
+        ("hollow = cloak_kit:NoProtector", "hollow", r"registers as hollow .* lacks fit and blur\.$"),
+        (
+            "listed = cloak_kit:Listed",
+            "listed",
+            r"setting sizes of listed \(cloak-kit\) is annotated list\[int\]; int, ",
+        ),
+        (
+            "pixelate = cloak_kit:Cloak",
+            "identity",
+            r"two packages bring a protector called pixelate \(optishield: protectors\.pixelate:Pixelate; cloak-kit: ",
+        ),
+    ],
+)
+def test_broken_package_is_named(package: Path, line: str, name: str, words: str) -> None:
+    register(package, line)
+    with pytest.raises(ProtectorError, match=words):
+        make_protector(name)
