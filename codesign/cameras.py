@@ -14,7 +14,7 @@ from codesign.config import OpticsConfig, SensorConfig, TrainMaskConfig
 from codesign.cotrain import wrapped_mask
 from codesign.errors import CodesignError
 from optics import FlatMask, get_material, random_mask
-from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf, gaussian_psf
+from sim.camera import EncoderCamera, Exposure, FieldStop, Geometry, MaskPsf, gaussian_psf
 
 Kind = Literal["mask", "flat", "gaussian", "defocus", "random-mask"]
 Parameter = Literal["electrons_at_white", "blur_sd_cells", "focus_distance_m", "relief_spread"]
@@ -47,8 +47,18 @@ class CameraSpec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CameraSpec:
         """The camera that :meth:`to_json` described."""
-        exposure = {**values["exposure"], "filter_weights": tuple(values["exposure"]["filter_weights"])}
-        return cls(values["name"], values["kind"], Exposure(**exposure), values["value"])
+        return cls(values["name"], values["kind"], _exposure(values["exposure"]), values["value"])
+
+
+def _exposure(values: Mapping[str, Any]) -> Exposure:
+    stop = values.get("field_stop")
+    return Exposure(
+        **{
+            **values,
+            "filter_weights": tuple(values["filter_weights"]),
+            "field_stop": None if stop is None else FieldStop(**stop),
+        }
+    )
 
 
 def geometry_of(optics: OpticsConfig) -> Geometry:
@@ -58,7 +68,7 @@ def geometry_of(optics: OpticsConfig) -> Geometry:
 
 def exposure_of(sensor: SensorConfig) -> Exposure:
     """The exposure of our own camera."""
-    return Exposure(**sensor.model_dump())
+    return _exposure(sensor.model_dump())
 
 
 def build(spec: CameraSpec, config: TrainMaskConfig, mask: Mapping[str, Tensor] | None = None) -> EncoderCamera:
@@ -134,7 +144,8 @@ class Baseline:
         best: parameter at which the camera sees best.
         worst: end of the search.
         finer: pixel counts to go on to when even the best parameter sees worse than ours.
-        ablation: our own sensor with the mask taken off: says what the mask adds, not what others achieve.
+        ablation: which part of our own camera it lacks, in words; such a camera says what that part adds, not what
+            others achieve. Empty for a baseline proper.
     """
 
     spec: CameraSpec
@@ -142,7 +153,7 @@ class Baseline:
     best: float
     worst: float
     finer: tuple[int, ...] = ()
-    ablation: bool = False
+    ablation: str = ""
 
     @property
     def value(self) -> float:
@@ -224,4 +235,9 @@ def _family(name: str, label: str, pixels: int, config: TrainMaskConfig) -> Base
         # Rougher relief than 1.5 outruns the samples of the pupil, whatever the seed.
         return Baseline(CameraSpec(label, "random-mask", bright, 0.3), "relief_spread", 0.01, 1.5)
     best = max(BASELINE_ELECTRONS, sensor.electrons_at_white)
-    return Baseline(CameraSpec(label, "flat", sensor), "electrons_at_white", best, 1.0, ablation=True)
+    if name == "same-field-mono-pixels":
+        # With the stop an ordinary sensor needs most of the light, or finer pixels, to see landmarks as well as ours.
+        behind = replace(bright, field_stop=sensor.field_stop)
+        lacks = "the converter and the mask" if sensor.field_stop else "everything"
+        return Baseline(CameraSpec(label, "flat", behind), "electrons_at_white", best, 1.0, (32, 64), lacks)
+    return Baseline(CameraSpec(label, "flat", sensor), "electrons_at_white", best, 1.0, ablation="the mask")

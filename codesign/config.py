@@ -12,7 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Budget = Literal["smoke", "quick", "standard", "full"]
 BaselineName = Literal[
-    "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask"
+    "mono-pixels",
+    "gaussian-blur",
+    "defocus",
+    "low-resolution",
+    "random-mask",
+    "same-field-mono-pixels",
+    "same-sensor-no-mask",
 ]
 
 
@@ -35,6 +41,16 @@ class OpticsConfig(_Section):
     pupil_samples: int = Field(270, ge=32)
 
 
+class FieldStopConfig(_Section):
+    """Elliptical opening in front of the sensor, in shares of the window; see ``sim.camera.FieldStop``."""
+
+    centre_x: float = Field(gt=0, lt=1)
+    centre_y: float = Field(gt=0, lt=1)
+    half_width: float = Field(gt=0, description="The less it shows of hair and jaw, the less identity.")
+    half_height: float = Field(gt=0)
+    edge: float = Field(gt=0, lt=1, description="Softness of the rim, share of the half axes.")
+
+
 class SensorConfig(_Section):
     """A sensor and its exposure, given as the photo-electrons that a white surface makes in one pixel."""
 
@@ -51,6 +67,7 @@ class SensorConfig(_Section):
     metering: Literal["fixed", "centre-weighted"] = Field(
         "fixed", description="Whether the exposure time follows a centre-weighted meter; for all cameras."
     )
+    field_stop: FieldStopConfig | None = Field(None, description="Opening of our own camera; baselines have none.")
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
@@ -172,17 +189,21 @@ class TrainMaskConfig(_Section):
         return cls.model_validate({"budget": name, "sensor": _SENSOR, **_PRESETS[name]})
 
 
-# One bit, plenty of light and a meter: shading and skin tone fall under or over one threshold, 1.1 times the metered
-# mean, and hardly any noise is left to act as dither. Why not finer pixels: docs/experiments.md.
+# A field stop that shows eyes, nose and mouth but not hair, ears and jaw line; one bit, plenty of light and a meter:
+# shading and skin tone fall under or over one threshold, 0.7 times the metered mean, and hardly any noise is left to
+# act as dither. Why not finer pixels or another opening: docs/experiments.md.
 _SENSOR: dict[str, Any] = {
     "pixels": 32,
     "filter_weights": (0.2126, 0.7152, 0.0722),
     "electrons_at_white": 4000.0,
-    "full_well_e": 1584.0,
+    "full_well_e": 1008.0,
     "read_noise_e": 2.0,
     "bits": 1,
     "metering": "centre-weighted",
-}
+    "field_stop": {
+        "centre_x": 0.5, "centre_y": 0.54, "half_width": 0.28, "half_height": 0.295, "edge": 0.03,
+    },
+}  # fmt: skip
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "data": {
@@ -206,7 +227,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "training": {"starts": 1, "warmup_steps": 200, "steps": 160},
         "decoder": {"steps": 900},
         "proof": {
-            "baselines": ["mono-pixels", "gaussian-blur"], "scratch_steps": 800, "fine_tune_steps": 120,
+            "baselines": ["mono-pixels", "same-field-mono-pixels"], "scratch_steps": 800, "fine_tune_steps": 120,
             "wiener_fine_tune_steps": 150, "unet_steps": 150, "match_rounds": 3,
         },
     },
@@ -219,7 +240,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder": {"steps": 3000},
         "proof": {
             "baselines": [
-                "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask",
+                "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-field-mono-pixels",
+                "same-sensor-no-mask",
             ],
             "mono_pixels": [16, 32, 64],
             "scratch_steps": 2500, "fine_tune_steps": 500, "wiener_fine_tune_steps": 400, "unet_steps": 800,
@@ -235,7 +257,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder": {"steps": 10000},
         "proof": {
             "baselines": [
-                "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-sensor-no-mask",
+                "mono-pixels", "gaussian-blur", "defocus", "low-resolution", "random-mask", "same-field-mono-pixels",
+                "same-sensor-no-mask",
             ],
             "mono_pixels": [16, 32, 64],
             "scratch_steps": 10000, "fine_tune_steps": 3000, "wiener_fine_tune_steps": 2000, "unet_steps": 4000,

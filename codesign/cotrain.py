@@ -19,9 +19,9 @@ from torch.nn import functional
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
 from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, identity_bits
-from codesign.protocols import Progress, RunStore
 from evaluation.encoded import face_crop
 from evaluation.inverters import UNet
+from evaluation.protocols import Progress, RunStore
 from faces.landmarks import HeatmapDecoder, decode, gaussian_heatmaps, heatmap_loss, nme, points_in, released
 from faces.recognisers import CosineHead, SmallRecogniser
 from faces.samples import FaceSet, five_points, interocular

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
-from codesign.protocols import Progress, RunStore
+from evaluation.matrix.people import cache_folder, enrolled
+from evaluation.protocols import Progress, RunStore
 from faces.folders import load_folder
 from faces.samples import FaceSet, five_points
 from faces.splits import check_disjoint, split_by_identity, split_manifest
@@ -42,23 +42,6 @@ class Part:
 
 
 Splits = dict[str, Part]
-
-
-def cache_folder() -> Path:
-    """Where rendered faces are kept: ``$OPTISHIELD_CACHE/faces``, or ``~/.cache/optishield/faces``."""
-    base = os.environ.get("OPTISHIELD_CACHE")
-    return (Path(base) if base else Path.home() / ".cache" / "optishield") / "faces"
-
-
-def enrolled(faces: FaceSet, share: float) -> Tensor:
-    """Which captures (N,) are enrolled: of each person the first share, at least one, never all of several."""
-    gallery = torch.zeros(len(faces), dtype=torch.bool)
-    for person in torch.unique(faces.identity):
-        rows = torch.nonzero(faces.identity == person)[:, 0]
-        rows = rows[torch.argsort(faces.capture[rows], stable=True)]
-        count = min(max(1, math.floor(share * len(rows) + 0.5)), max(1, len(rows) - 1))
-        gallery[rows[:count]] = True
-    return gallery
 
 
 def load_splits(config: TrainMaskConfig, progress: Progress) -> Splits:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,9 @@ from codesign.cameras import CameraSpec, build, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
 from codesign.decoders import Decoder, new_decoder
-from codesign.pool import derived_seed
 from codesign.proof import report_rows
-from codesign.protocols import RunStore
+from evaluation.pool import derived_seed
+from evaluation.protocols import RunStore
 from faces.landmarks import points_in, released
 from faces.samples import linear_to_srgb
 
@@ -33,14 +35,11 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, An
     """Mask, point-spread function, decoder and model card.
 
     Files: ``mask.json`` and ``mask_height_m.npy`` (beside ``mask.safetensors``, the controls), ``psf.npy``,
-    ``decoder.safetensors``, ``decoder.json``, ``README.md``.
+    ``camera.json``, ``decoder.safetensors``, ``decoder.json``, ``README.md``.
     """
     state = run.read_tensors("mask.safetensors")
-    camera = build(ours(config), config, state)
     geometry = geometry_of(config.optics)
-    height = relief_m(camera)
-    run.write_bytes("mask_height_m.npy", _npy(height))
-    run.write_bytes("psf.npy", _npy(camera.psf.detach()))
+    write_camera(config, run, state)
     run.write_json(
         "mask.json",
         {
@@ -68,6 +67,28 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, An
         },
     )
     run.write_text("README.md", _card(config, summary))
+
+
+def write_camera(config: TrainMaskConfig, run: RunStore, mask: Mapping[str, Tensor]) -> None:
+    """The designed camera for whoever wants to use it: ``mask_height_m.npy``, ``psf.npy`` and ``camera.json``.
+
+    The last one holds geometry and exposure (fields of ``sim.camera.Geometry`` and ``Exposure``) and the SHA-256 of the
+    others; ``protectors.optical_encoder`` reads it.
+    """
+    spec = ours(config)
+    camera = build(spec, config, mask)
+    files = {"psf.npy": _npy(camera.psf.detach()), "mask_height_m.npy": _npy(relief_m(camera))}
+    for name, data in files.items():
+        run.write_bytes(name, data)
+    run.write_json(
+        "camera.json",
+        {
+            "format": 1,
+            "geometry": asdict(geometry_of(config.optics)),
+            "exposure": asdict(spec.exposure),
+            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        },
+    )
 
 
 def _npy(values: Tensor) -> bytes:

@@ -15,8 +15,8 @@ from codesign.cameras import Baseline, CameraSpec, baselines, build
 from codesign.config import TrainMaskConfig
 from codesign.data import PARTS, Part, restore
 from codesign.decoders import Decoder, augmented, relative_signal, release, train_decoder
-from codesign.pool import derived_seed
 from codesign.proof import MASK
+from evaluation.pool import derived_seed
 from sim.camera import EncoderCamera
 
 STEEPEST, FLATTEST = 3.0, 0.1

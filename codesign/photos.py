@@ -21,10 +21,10 @@ from codesign.data import Part
 from codesign.decoders import Decoder, new_decoder, relative_signal, release
 from codesign.errors import CodesignError
 from codesign.export import RESTORERS, channels_at_end, decoded, displayed
-from codesign.pool import derived_seed, run_jobs
 from codesign.proof import MASK, attack, attackers_of, report_rows
-from codesign.protocols import Progress, RunStore
 from evaluation import auc_interval, embedding_mean, korn_graubard, rank_trials, score_matrix
+from evaluation.pool import derived_seed, run_jobs
+from evaluation.protocols import Progress, RunStore
 from faces.folders import FolderFaces, load_folder
 from faces.samples import five_points
 from faces.splits import check_disjoint

@@ -14,7 +14,6 @@ from codesign.cameras import CameraSpec, build
 from codesign.config import TrainMaskConfig
 from codesign.data import Part, restore
 from codesign.decoders import reader
-from codesign.pool import derived_seed
 from evaluation import (
     LandmarkAttacker,
     ScoreMatrix,
@@ -29,6 +28,7 @@ from evaluation import (
 from evaluation.attackers import Attacker, LinearDiscriminant, ScratchRecogniser, SFaceAttacker
 from evaluation.encoded import EncodedFaces
 from evaluation.inverters import UNetInverter, WienerFilter
+from evaluation.pool import derived_seed
 from faces.landmarks import released
 from faces.recognisers import load_sface
 from faces.samples import interocular, linear_to_srgb

@@ -22,11 +22,11 @@ from codesign.data import Splits
 from codesign.decoders import Decoder, augmented, relative_signal, release, teach, train_decoder
 from codesign.export import write_model, write_report_arrays
 from codesign.photos import evaluate_mask
-from codesign.pool import derived_seed, run_jobs
 from codesign.proof import MASK
-from codesign.protocols import Progress, RunStore
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
+from evaluation.pool import derived_seed, run_jobs
+from evaluation.protocols import Progress, RunStore
 from faces import weights
 from sim.camera import EncoderCamera
 

@@ -12,7 +12,6 @@ from codesign.cameras import baselines, build, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
 from codesign.proof import KNOWLEDGE, attackers_of, scores
-from codesign.protocols import RunStore
 from evaluation import (
     Gap,
     ScoreMatrix,
@@ -22,6 +21,7 @@ from evaluation import (
     per_identity,
     rank_trials,
 )
+from evaluation.protocols import RunStore
 from faces.landmarks import nme, released
 from faces.samples import interocular
 
@@ -80,9 +80,15 @@ def assemble(config: TrainMaskConfig, run: RunStore, splits: Splits, information
     tables = _Tables(run, splits)
     if best is not None:
         summary["gap_closed"] = _gaps(tables, cameras, best, f"{floors[0]:.4f}")
-    for name in names:
-        if cameras[name]["ablation"]:
-            summary["mask_gain"] = _gain(tables, cameras[name], our, name)
+    summary["ablations"] = {
+        name: {
+            "lacks": cameras[name]["ablation"],
+            **_gain(tables, cameras[name], our, name),
+            "gap_closed": _gaps(tables, cameras, name, f"{floors[0]:.4f}"),
+        }
+        for name in names
+        if cameras[name]["ablation"]
+    }
     summary |= _physics(config, run)
     summary["nme_by_light"] = _nme_by_light(config, run, splits)
     gates, findings = _judgement(config, summary, cameras, best)
@@ -105,7 +111,7 @@ def _camera(run: RunStore, name: str) -> dict[str, Any]:
         "attackers": attackers,
         "worst_attacker": max(attackers, key=lambda key: (attackers[key]["rank1"], attackers[key]["auc"])),
         "worst_attacker_auc": max(attackers, key=lambda key: attackers[key]["auc"]),
-        "ablation": done.get("ablation", False),
+        "ablation": done.get("ablation", ""),
         "sensor": done["spec"]["exposure"],
     }
     for key in ("parameter", "value", "mismatch", "rounds"):
@@ -156,7 +162,7 @@ def _gaps(tables: _Tables, cameras: Mapping[str, Any], best: str, floor: str) ->
 
 
 def _gain(tables: _Tables, bare: Mapping[str, Any], our: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What the mask itself takes off the worst rank-1: our sensor without it, at equal landmark error, minus ours."""
+    """What a part of our camera takes off the worst rank-1: the camera without it, at equal error, minus ours."""
     difference = paired_difference(
         tables.rates(name, bare["worst_attacker"]), tables.rates("ours", our["worst_attacker"])
     )
@@ -283,13 +289,14 @@ def _limits(config: TrainMaskConfig, information: Mapping[str, Any], summary: Ma
         + ", ".join(f"{value:.3f} in the {name} third" for name, value in thirds.items())
         + " of the test frames."
     )
-    if "mask_gain" in summary:
-        gain = summary["mask_gain"]["rank1"]
+    for row in summary["ablations"].values():
+        gain = row["rank1"]
+        low, high = gain["ci95"]
         found.append(
-            f"What the mask adds to the sensor: {gain['value']:+.3f} of rank-1 taken off at equal landmark error "
-            f"(95 % interval {gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f}); the rest is the sensor's doing."
+            f"Taken off the worst rank-1, at equal landmark error, by {row['lacks']} of this camera alone: "
+            f"{gain['value']:+.3f} (95 % interval {low:+.3f} to {high:+.3f})."
         )
-    else:
+    if "same-sensor-no-mask" not in summary["ablations"]:
         found.append(
             "Mask and sensor are judged together; what the mask adds to the sensor is measured by the baseline "
             "same-sensor-no-mask, which this run left out."

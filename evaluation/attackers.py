@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from evaluation.discriminant import Discriminant, fit_discriminant
 from evaluation.encoded import EncodedFaces, channels_last, contrast, face_crop
-from evaluation.errors import EvaluationError
 from evaluation.inverters import UNetInverter, WienerFilter
+from evaluation.training import optimise, people_of
 from faces.recognisers import CosineHead, SFace, SmallRecogniser
 
 __all__ = [
@@ -60,13 +60,6 @@ class Attacker(ABC):
         """One unit vector (N, D) for each capture, from one exposure whose noise comes from ``seed``."""
 
 
-def _people(faces: EncodedFaces) -> tuple[Tensor, int]:
-    people, place = torch.unique(faces.identity, return_inverse=True)
-    if len(people) < 4:
-        raise EvaluationError(f"{len(people)} people are too few to train an attacker on; give at least 4.")
-    return place, len(people)
-
-
 class LinearDiscriminant(Attacker):
     """Closed-form two-covariance discriminant on aligned pixels: no training luck, strong where noise dominates.
 
@@ -98,7 +91,7 @@ class LinearDiscriminant(Attacker):
 
     def fit(self, faces: EncodedFaces) -> None:
         """Fit the discriminant to noisy aligned pixels of the training people."""
-        place, _ = _people(faces)
+        place, _ = people_of(faces.identity)
         generator = torch.Generator().manual_seed(self.seed)
         copies = max(1, min(self.copies, _MOST_ROWS // len(faces)))
         rows = torch.cat([self._rows(faces, generator) for _ in range(copies)])
@@ -134,26 +127,23 @@ class ScratchRecogniser(Attacker):
 
     def fit(self, faces: EncodedFaces) -> None:
         """Train network and head; the head is thrown away."""
-        place, people = _people(faces)
+        place, people = people_of(faces.identity)
         generator = torch.Generator().manual_seed(self.seed)
         self._mean, self._sd = contrast(faces, generator)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.network = channels_last(SmallRecogniser(faces.signal.shape[1], self.size))
             head = CosineHead(self.network.embedding_dim, people, margin=0.0, scale=20.0)
-        parameters = [*self.network.parameters(), *head.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=5e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=self.steps, pct_start=0.2)
         self.network.train()
-        for step in range(self.steps):
+
+        def loss(step: int) -> Tensor:
             # A full margin from the start holds a fresh network back; it grows over the first third.
             head.margin = 0.2 * min(1.0, step / (0.3 * self.steps))
             pick = torch.randint(len(faces), (self.batch,), generator=generator)
-            loss = head.loss(self.network(self._input(faces, pick, generator)), place[pick])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            return head.loss(self.network(self._input(faces, pick, generator)), place[pick])
+
+        parameters = [*self.network.parameters(), *head.parameters()]
+        optimise([(parameters, 3e-3)], loss, steps=self.steps, weight_decay=5e-2)
         self.network.eval()
 
     @torch.no_grad()
@@ -216,7 +206,7 @@ class SFaceAttacker(Attacker):
 
     def fit(self, faces: EncodedFaces) -> None:
         """Measure the contrast of the images, then fine-tune and adapt as asked."""
-        place, people = _people(faces)
+        place, people = people_of(faces.identity)
         generator = torch.Generator().manual_seed(self.seed)
         pick = torch.randint(len(faces), (min(256, len(faces)),), generator=generator)
         with torch.no_grad():
@@ -245,14 +235,8 @@ class SFaceAttacker(Attacker):
                 part_of.train()
             network.dropout.eval()
             weights = [w for module in (tail if self.last_layer else [network]) for w in module.parameters()]
-            groups = [
-                {"params": weights, "lr": self.rate},
-                {"params": list(head.parameters()), "lr": 10 * self.rate},
-            ]
-            optimiser = torch.optim.AdamW(groups, weight_decay=1e-2)
-            peaks = [self.rate, 10 * self.rate]
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=self.steps, pct_start=0.2)
-            for _ in range(self.steps):
+
+            def loss(step: int) -> Tensor:
                 pick = torch.randint(len(faces), (self.batch,), generator=generator)
                 if self.last_layer:
                     rows = network.embedding_norm(network.project(network.feature_norm(maps[pick].float()).flatten(1)))
@@ -260,11 +244,10 @@ class SFaceAttacker(Attacker):
                     with torch.no_grad():
                         images = self._input(faces, pick, generator)
                     rows = network(images)
-                loss = head.loss(rows, place[pick])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
+                return head.loss(rows, place[pick])
+
+            groups = [(weights, self.rate), (list(head.parameters()), 10 * self.rate)]
+            optimise(groups, loss, steps=self.steps, weight_decay=1e-2)
         network.eval()
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from evaluation.encoded import EncodedFaces, channels_last, contrast
 from evaluation.errors import EvaluationError
+from evaluation.training import optimise
 
 
 class WienerFilter(nn.Module):
@@ -158,17 +159,14 @@ class UNetInverter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.network = channels_last(UNet(faces.signal.shape[1]))
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=2e-3, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=self.steps, pct_start=0.1)
-        for _ in range(self.steps):
+
+        def loss(step: int) -> Tensor:
             pick = torch.randint(len(faces), (self.batch,), generator=generator)
             frames = faces.read(faces.signal[pick], generator)
             # L1 keeps edges that a squared error would blur away.
-            loss = (self.network(self._held(frames)) - scenes[pick]).abs().mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            return (self.network(self._held(frames)) - scenes[pick]).abs().mean()
+
+        optimise([(self.network.parameters(), 2e-3)], loss, steps=self.steps, weight_decay=1e-4, rise=0.1)
         self.network.eval()
 
     @torch.no_grad()

@@ -48,7 +48,7 @@ STAGES = "stages"
 
 
 class RunFolder:
-    """One run folder, opened for writing. Fulfils ``codesign.protocols.RunStore``.
+    """One run folder, opened for writing. Fulfils ``evaluation.protocols.RunStore``.
 
     Make one with ``create`` or ``resume``. Names of files are relative paths with forward slashes.
     While it is open no other process can resume the same folder; ``close`` or the end of the process frees it.

@@ -72,6 +72,35 @@ METER_SD = 0.18
 
 
 @dataclass(frozen=True)
+class FieldStop:
+    """An elliptical opening just in front of the sensor: pixels outside it stay dark.
+
+    The transmission is ``1 / (1 + exp((r - 1) / edge))`` with the elliptical radius r, 1 on the rim; an edge of a few
+    per cent is what a stop a little in front of the pixels casts.
+
+    Attributes:
+        centre_x: centre as a share of the window's width, from the left.
+        centre_y: centre as a share of the window's height, from the top.
+        half_width: half axis along x, share of the width.
+        half_height: half axis along y, share of the height.
+        edge: softness of the rim, share of the half axes.
+    """
+
+    centre_x: float
+    centre_y: float
+    half_width: float
+    half_height: float
+    edge: float
+
+    def transmission(self, samples: int) -> Tensor:
+        """Share of the light (samples, samples) that passes to each cell of the image, as [y, x]."""
+        across = (torch.arange(samples) + 0.5) / samples
+        x, y = (across - self.centre_x) / self.half_width, (across - self.centre_y) / self.half_height
+        radius = (x.square()[None, :] + y.square()[:, None]).sqrt()
+        return torch.sigmoid((1.0 - radius) / self.edge)
+
+
+@dataclass(frozen=True)
 class Exposure:
     """A sensor and how long it looks.
 
@@ -87,6 +116,8 @@ class Exposure:
         black_level_dn: code of a dark pixel.
         metering: ``"centre-weighted"`` sets the exposure time of each frame so that the centre-weighted mean of the
             light is that of 18 % grey, as cameras do; ``"fixed"`` does not.
+        field_stop: opening in front of the sensor, or None where every pixel sees light. The meter averages over the
+            opening.
     """
 
     pixels: int
@@ -98,6 +129,7 @@ class Exposure:
     bits: int
     black_level_dn: float
     metering: Literal["fixed", "centre-weighted"] = "centre-weighted"
+    field_stop: FieldStop | None = None
 
     @property
     def sensor(self) -> Sensor:
@@ -187,8 +219,18 @@ class EncoderCamera(nn.Module):
         self.sensor = exposure.sensor
         across = (torch.arange(exposure.pixels) + 0.5) / exposure.pixels - 0.5
         bell = torch.exp(-across.square() / (2 * METER_SD**2))
+        stop = exposure.field_stop
+        self.field: Tensor
+        self.register_buffer(
+            "field", torch.ones(scene_px, scene_px) if stop is None else stop.transmission(scene_px), persistent=False
+        )
+        block = scene_px // exposure.pixels
+        seen = bin_pixels(self.field[None, None], block)[0, 0] / block**2
+        # Normalised over what the field stop lets through: the meter reads the mean of the light, not of the stop.
         self.meter: Tensor
-        self.register_buffer("meter", bell[:, None] * bell[None, :] / bell.sum() ** 2, persistent=False)
+        self.register_buffer(
+            "meter", bell[:, None] * bell[None, :] / (bell[:, None] * bell[None, :] * seen).sum(), persistent=False
+        )
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor(exposure.filter_weights).reshape(1, 3, 1, 1), persistent=False)
 
@@ -211,13 +253,13 @@ class EncoderCamera(nn.Module):
 
         Returns:
             (N, 3, n, n) in colour or (N, 1, n, n) in monochrome. A white window fills pixels with
-            ``electrons_at_white`` times the share of the light that the PSF keeps inside.
+            ``electrons_at_white`` times the share of the light that the PSF keeps inside and the field stop passes.
         """
         image = convolve(scenes, self.psf if psf is None else psf)
         if not self.exposure.colour:
             image = (image * self.weights).sum(1, keepdim=True)
         block = self.scene_px // self.exposure.pixels
-        pixels: Tensor = bin_pixels(image, block) / block**2
+        pixels: Tensor = bin_pixels(image * self.field, block) / block**2
         return pixels.clamp_min(0.0) * self.exposure.electrons_at_white
 
     def read(self, signal: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from codesign.decoders import augmented
 from codesign.errors import CodesignError
 from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, identity_bits
 from codesign.matching import next_severity
-from codesign.pool import derived_seed, run_jobs
+from evaluation.pool import derived_seed, run_jobs
 from faces.samples import FaceSet
 
 CONFIG = TrainMaskConfig.for_budget("standard")
@@ -58,10 +58,18 @@ def test_family_builds_at_its_ends_and_survives_json(family) -> None:
     build(family.at(family.worst), CONFIG)
 
 
-def test_only_the_bare_sensor_is_an_ablation() -> None:
-    assert [family.spec.name for family in FAMILIES if family.ablation] == ["same-sensor-no-mask"]
-    bare = next(family for family in FAMILIES if family.ablation)
-    assert bare.spec.exposure == ours(CONFIG).exposure
+def test_ablations_lack_one_part_of_our_camera_each() -> None:
+    lacks = {family.spec.name: family.ablation for family in FAMILIES if family.ablation}
+    assert lacks == {"same-field-mono-pixels": "the converter and the mask", "same-sensor-no-mask": "the mask"}
+    field, bare = (family.spec for family in FAMILIES if family.ablation)
+    assert bare.exposure == ours(CONFIG).exposure
+    assert field.exposure.field_stop == ours(CONFIG).exposure.field_stop
+    assert field.exposure.bits == 8
+
+
+def test_no_baseline_proper_has_our_field_stop() -> None:
+    assert ours(CONFIG).exposure.field_stop is not None
+    assert {family.spec.exposure.field_stop for family in FAMILIES if not family.ablation} == {None}
 
 
 def test_clean_camera_is_sharp_colour_and_bright() -> None:

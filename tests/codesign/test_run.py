@@ -40,8 +40,9 @@ def intervals(block: Any) -> list[tuple[float, list[float]]]:
 
 def test_run_leaves_what_it_promises(finished: Path) -> None:
     for name in (
-        "mask.safetensors", "mask.json", "mask_height_m.npy", "psf.npy", "decoder.safetensors", "decoder.json",
-        "README.md", "report.html", "summary.json", "metrics.jsonl", "data.json", "config.toml", "environment.json",
+        "mask.safetensors", "mask.json", "camera.json", "mask_height_m.npy", "psf.npy",
+        "decoder.safetensors", "decoder.json", "README.md", "report.html", "summary.json", "metrics.jsonl", "data.json",
+        "config.toml", "environment.json",
     ):  # fmt: skip
         assert (finished / name).is_file(), name
     assert not (finished / "work").exists()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from codesign.protocols import RunStore
+from evaluation.protocols import RunStore
 from optishield import files, runs
 from optishield.errors import RunError
 from optishield.runs import RunFolder, stored_config

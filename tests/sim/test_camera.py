@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from optics import FlatMask, FreeformMask, OpticsError, random_mask
-from sim.camera import EncoderCamera, Exposure, FixedPsf, Geometry, MaskPsf, gaussian_psf
+from sim.camera import EncoderCamera, Exposure, FieldStop, FixedPsf, Geometry, MaskPsf, gaussian_psf
 
 GEOMETRY = Geometry(
     focal_length_m=4e-3,
@@ -42,6 +43,9 @@ def delta(shares: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> FixedPsf:
 
 def camera(source: MaskPsf | FixedPsf, exposure: Exposure = EXPOSURE) -> EncoderCamera:
     return EncoderCamera(source, exposure, GEOMETRY.scene_px)
+
+
+STOP = FieldStop(centre_x=0.5, centre_y=0.55, half_width=0.3, half_height=0.2, edge=0.02)
 
 
 def scenes(count: int = 2, seed: int = 0) -> torch.Tensor:
@@ -261,3 +265,34 @@ def test_mask_too_steep_for_its_samples_is_refused() -> None:
 def test_pixels_must_divide_the_scene() -> None:
     with pytest.raises(OpticsError, match="24 pixels do not divide the 64 scene samples"):
         camera(delta(), replace(EXPOSURE, pixels=24))
+
+
+# Field stop
+
+
+def test_field_stop_passes_the_area_of_its_ellipse_and_nothing_far_outside() -> None:
+    field = STOP.transmission(512)
+    # A soft rim of scale s adds the share (pi s)^2 / 3 to a disc (the mean of r^2 over a logistic rim).
+    area = math.pi * 0.3 * 0.2 * (1 + (math.pi * 0.02) ** 2 / 3)
+    assert float(field.mean()) == pytest.approx(area, rel=1e-3)
+    assert float(field[int(0.55 * 512), 256]) == pytest.approx(1.0, abs=1e-6)
+    assert float(field[:120].max()) < 1e-3
+    assert float(field[int(0.55 * 512), int(0.8 * 512)]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_field_stop_lies_where_it_says() -> None:
+    exposure = replace(EXPOSURE, pixels=64, field_stop=replace(STOP, centre_x=0.3))
+    signal = camera(delta(), exposure).signal(torch.ones(1, 3, 64, 64))[0, 0]
+    axis = (torch.arange(64) + 0.5) / 64
+    assert float((signal.sum(0) * axis).sum() / signal.sum()) == pytest.approx(0.3, abs=2e-3)
+    assert float((signal.sum(1) * axis).sum() / signal.sum()) == pytest.approx(0.55, abs=2e-3)
+
+
+def test_meter_reads_the_light_inside_the_field_stop_only() -> None:
+    exposure = replace(EXPOSURE, metering="centre-weighted", field_stop=STOP, pixels=64)
+    view = camera(delta(), exposure)
+    grey = torch.full((1, 3, 64, 64), 0.36)
+    assert float(view.meter_gain(view.signal(grey))) == pytest.approx(0.5, rel=1e-5)
+    outside = grey.clone()
+    outside[..., :8, :] = 1.0
+    assert float(view.meter_gain(view.signal(outside))) == pytest.approx(0.5, rel=1e-3)
