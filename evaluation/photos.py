@@ -1,0 +1,82 @@
+"""Photographs with what an evaluation needs to know of them, and what an attacker is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from faces.protection import KnownBlur
+from faces.samples import FaceSet
+
+
+@dataclass(frozen=True)
+class Photos:
+    """One part of a split.
+
+    Attributes:
+        faces: images (N, 3, S, S) uint8 with identities and captures.
+        points5: (N, 5, 2) eye centres, nose tip and mouth corners, true or detected on the *clean* photo.
+        gallery: (N,) bool, enrolled; the others are probes, from other captures of the same people.
+    """
+
+    faces: FaceSet
+    points5: Tensor
+    gallery: Tensor
+
+    def __post_init__(self) -> None:
+        count = len(self.faces)
+        if tuple(self.points5.shape) != (count, 5, 2) or tuple(self.gallery.shape) != (count,):
+            raise EvaluationError(
+                f"{count} photographs need points5 of shape ({count}, 5, 2) and gallery of ({count},), got "
+                f"{tuple(self.points5.shape)} and {tuple(self.gallery.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def identity(self) -> Tensor:
+        """(N,) int64."""
+        return self.faces.identity
+
+    @property
+    def people(self) -> int:
+        """Number of identities."""
+        return len(torch.unique(self.faces.identity))
+
+    def images(self) -> Tensor:
+        """(N, 3, S, S) float32 sRGB in 0..1."""
+        return self.faces.images.float() / 255.0
+
+    def subset(self, pick: Tensor) -> Photos:
+        """The photographs at these positions (or where a boolean mask is true)."""
+        return Photos(self.faces.subset(pick), self.points5[pick], self.gallery[pick])
+
+    def with_images(self, images: Tensor) -> Photos:
+        """The same people in other pictures, (N, 3, S, S) float in 0..1, for instance protected ones."""
+        levels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
+        return replace(self, faces=replace(self.faces, images=levels, regions=None))
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What an attacker is given. Nothing here shows a person of the test or of the calibration.
+
+    Attributes:
+        train: people of the attacker's own, clean.
+        train_protected: the same photographs, protected (the attacker owns the tool); N as ``train``.
+        validation: further people of the attacker's own, clean, for choosing among settings.
+        validation_protected: the same, protected.
+        blur: the optics, where the protector has any.
+        seed: of everything random.
+    """
+
+    train: Photos
+    train_protected: Photos
+    validation: Photos
+    validation_protected: Photos
+    blur: KnownBlur | None
+    seed: int
