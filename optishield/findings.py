@@ -197,6 +197,13 @@ def plain_words(summary: Summary, found: Sequence[Camera]) -> list[str]:
     for key, part in gap.items():
         if isinstance(part, Mapping) and part.get("reason"):
             words.append(f"{title(key)[0].upper()}{title(key)[1:]}: {part['reason']}")
+    for name, row in (summary.get("ablations") or {}).items():
+        part = row["gap_closed"]["rank1"]
+        if known(part.get("value")):
+            words.append(
+                f"Measured from {title(name)}, a camera that lacks {row['lacks']} of ours and has all the rest, the gap "
+                f"closed in rank-1 is {decimal(part['value'], 2)} ({span(part['ci95'], 'decimal')})."
+            )
     few = people(summary)
     if few is not None and few < EXPLORATORY_BELOW:
         words.append(f"{few} people are fewer than {EXPLORATORY_BELOW}: read every figure as exploratory.")

@@ -279,6 +279,15 @@ def test_overlapping_intervals_and_unequal_errors_are_said() -> None:
     assert "landmark errors differ (0.200 and 0.097)" in words
 
 
+def test_the_gap_against_a_camera_that_lacks_one_part_is_said_beside_the_headline() -> None:
+    summary, _ = example()
+    gap = {"rank1": {"value": 0.25, "ci95": [0.1, 0.4]}}
+    summary["ablations"] = {"sensor_noise": {"lacks": "the converter", "gap_closed": gap}}
+    words = " ".join(findings.plain_words(summary, findings.cameras(summary)))
+    assert "Measured from sensor noise, a camera that lacks the converter of ours and has all the rest" in words
+    assert "the gap closed in rank-1 is 0.25 (0.10–0.40)." in words
+
+
 def test_the_best_baseline_is_the_most_private_one() -> None:
     summary, _ = example()
     best = findings.best_baseline(findings.cameras(summary))
