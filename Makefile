@@ -62,7 +62,7 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	touch $@
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-torch pyproject.toml
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable '.[evaluate]'
 	touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-torch pyproject.toml
