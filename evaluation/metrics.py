@@ -248,3 +248,27 @@ def eer(genuine: Values, impostor: Values) -> float:
     at = int(np.argmax(gap >= 0))
     share = -gap[at - 1] / (gap[at] - gap[at - 1])
     return float(missed[at - 1] + share * (missed[at] - missed[at - 1]))
+
+
+@dataclass(frozen=True)
+class Det:
+    """Detection error trade-off: both errors at every threshold that changes one (ISO/IEC 19795-1:2021).
+
+    Attributes:
+        threshold: (K,) rising; a score matches when it is above. The first is minus infinity: everything matches.
+        fmr: (K,) false match rate, falling from 1 to 0.
+        fnmr: (K,) false non-match rate, rising from 0 to 1.
+    """
+
+    threshold: Floats
+    fmr: Floats
+    fnmr: Floats
+
+
+def det_curve(genuine: Values, impostor: Values) -> Det:
+    """The DET curve of genuine and impostor scores (any shape): exact, with one point for each distinct score."""
+    first, second = (np.sort(x) for x in _pair(genuine, impostor))
+    cuts = np.concatenate([[-np.inf], np.unique(np.concatenate([first, second]))])
+    fmr = 1 - np.searchsorted(second, cuts, "right") / len(second)
+    fnmr = np.searchsorted(first, cuts, "right") / len(first)
+    return Det(cuts, np.asarray(fmr), np.asarray(fnmr))

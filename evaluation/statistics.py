@@ -7,17 +7,29 @@ out or pairs whole people.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import Floats, Ints, ScoreMatrix, Values, as_array, rank_trials, roc_auc, tar_at_threshold
+from evaluation.metrics import (
+    Bools,
+    Floats,
+    Ints,
+    ScoreMatrix,
+    Values,
+    as_array,
+    rank_trials,
+    roc_auc,
+    tar_at_threshold,
+)
 from evaluation.threshold import Threshold
 
 AUC_VARIANCE_FLOOR = 0.1  # least variance between people of the AUC, as a share of area * (1 - area); set by simulation
+DYAD_CORRELATION_FLOOR = 0.025  # least correlation assumed between false matches that share a person; by simulation
 ICC_FLOOR = 0.3  # least correlation assumed between trials of one person, fixed before any data are seen
 
 
@@ -85,30 +97,129 @@ def korn_graubard(success: Values, identity: Values, *, level: float = 0.95, icc
     Raises:
         EvaluationError: fewer than 2 people, or shapes that disagree.
     """
+    _, wins, trials = _by_identity(success, identity)
+    share, low, high = korn_graubard_limits(wins, trials, level=level, icc_floor=icc_floor)
+    return Interval(float(share), float(low), float(high), len(wins), level)
+
+
+def korn_graubard_limits(
+    wins: Floats, trials: Floats, *, level: float = 0.95, icc_floor: float = ICC_FLOOR
+) -> tuple[Floats, Floats, Floats]:
+    """The limits of :func:`korn_graubard` for many samples at once.
+
+    Args:
+        wins: (..., G) successes of each person.
+        trials: (..., G) trials of each person, at least one.
+        level: nominal coverage.
+        icc_floor: least intra-class correlation assumed.
+
+    Returns:
+        Estimates, lower and upper limits, each (...).
+
+    Raises:
+        EvaluationError: fewer than 2 people, a person without trials, or more successes than trials.
+    """
     _check_level(level)
     if not 0 <= icc_floor <= 1:
         raise EvaluationError(f"icc_floor is {icc_floor}; a correlation floor lies between 0 and 1.")
-    _, wins, trials = _by_identity(success, identity)
-    people, total = len(wins), float(trials.sum())
+    wins, trials = np.broadcast_arrays(np.asarray(wins, np.float64), np.asarray(trials, np.float64))
+    people = wins.shape[-1] if wins.ndim else 0
     if people < 2:
-        raise EvaluationError("an interval over people needs at least 2 of them; got 1.")
-    share = float(wins.sum() / total)
-    residual = wins - share * trials
-    variance = people / (people - 1) * float((residual**2).sum()) / total**2
-    size = share * (1 - share) / variance if variance > 1e-15 else float(people)
-    size = min(size, total / (1 + (total / people - 1) * icc_floor))
-    tail = (1 + level) / 2
-    size = min(total, size * float(stats.t.ppf(tail, total - 1) / stats.t.ppf(tail, people - 1)) ** 2)
-    low, high = _clopper_pearson(share, size, level)
-    return Interval(share, low, high, people, level)
+        raise EvaluationError(f"an interval over people needs at least 2 of them; got {people}.")
+    if not ((trials >= 1) & (wins >= 0) & (wins <= trials + 1e-9)).all():
+        raise EvaluationError("each person needs at least one trial, and between none and all of them may succeed.")
+    total = trials.sum(axis=-1)
+    share = wins.sum(axis=-1) / total
+    residual = wins - share[..., None] * trials
+    variance = people / (people - 1) * (residual**2).sum(axis=-1) / total**2
+    size = np.minimum(effective_size(share, variance, people), total / (1 + (total / people - 1) * icc_floor))
+    low, high = proportion_limits(share, size, total, people, level=level)
+    return share, low, high
 
 
-def _clopper_pearson(share: float, size: float, level: float) -> tuple[float, float]:
-    wins, tail = share * size, (1 - level) / 2
+def effective_size(share: ArrayLike, variance: ArrayLike, people: int) -> Floats:
+    """Independent trials p(1-p)/v whose proportion would vary as this one; v = 0, "cannot be estimated": G."""
+    share, variance = np.asarray(share, np.float64), np.asarray(variance, np.float64)
+    known = variance > 1e-15
+    return np.where(known, share * (1 - share) / np.where(known, variance, 1.0), float(people))
+
+
+def proportion_limits(
+    share: ArrayLike, size: ArrayLike, total: ArrayLike, people: int, *, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Clopper-Pearson limits of a proportion at an effective sample size estimated from people.
+
+    Args:
+        share: (...) the estimate.
+        size: (...) independent trials with the same variance; it is scaled by the squared ratio of the t quantiles
+            with total - 1 and G - 1 degrees of freedom.
+        total: (...) trials, the most that size may count for.
+        people: G, at least 2.
+        level: nominal coverage.
+
+    Returns:
+        Lower and upper limits (...).
+    """
+    tail, most = (1 + level) / 2, np.asarray(total, np.float64)
+    scale = (stats.t.ppf(tail, most - 1) / stats.t.ppf(tail, people - 1)) ** 2
+    return _clopper_pearson(np.asarray(share, np.float64), np.minimum(most, size * scale), level)
+
+
+def _clopper_pearson(share: Floats, size: Floats, level: float) -> tuple[Floats, Floats]:
+    wins, tail = np.asarray(share * size), (1 - level) / 2
     lost = size - wins
-    low = float(stats.beta.ppf(tail, wins, lost + 1)) if wins > 1e-12 else 0.0
-    high = float(stats.beta.ppf(1 - tail, wins + 1, lost)) if lost > 1e-12 else 1.0
+    some, missing = wins > 1e-12, lost > 1e-12
+    low = np.where(some, stats.beta.ppf(tail, np.where(some, wins, 1.0), lost + 1), 0.0)
+    high = np.where(missing, stats.beta.ppf(1 - tail, wins + 1, np.where(missing, lost, 1.0)), 1.0)
     return low, high
+
+
+def false_match_interval(matrix: ScoreMatrix, threshold: float, *, level: float = 0.95) -> Interval:
+    """False match rate at a threshold, with an interval in which both people of a comparison count.
+
+    Two impostor comparisons depend on each other when they share a person, as probe or as template. The variance sums
+    the products of their residuals over all such pairs (dyadic-robust; Fafchamps & Gubert, J. Dev. Econ. 83, 2007) and
+    is turned into limits as in :func:`korn_graubard`, as Fogliato, Patil & Perona (IJCV 2024) do with Wilson's. The
+    floor ``DYAD_CORRELATION_FLOOR`` stands in where false matches are too few to show how they cluster. In simulations
+    with Gaussian embeddings of 20 to 100 people the 95 % interval covers in .97 to 1.00 of cases, and in .90 to .96 at
+    a rate of .1 where some people match strangers far more often than others.
+
+    Args:
+        matrix: of test people.
+        threshold: frozen; a score matches when it is above.
+        level: nominal coverage.
+
+    Raises:
+        EvaluationError: fewer than 2 people are probed.
+    """
+    _check_level(level)
+    place = matrix.own.argmax(axis=1)
+    probes = np.bincount(place, minlength=len(matrix.template_id)).astype(np.float64)
+    probed = int((probes > 0).sum())
+    if probed < 2:
+        raise EvaluationError(f"an interval over people needs at least 2 who are probed; got {probed}.")
+    false, met = np.zeros((2, len(probes), len(probes)))
+    np.add.at(false, place, (matrix.scores > threshold) & ~matrix.own)
+    met += probes[:, None]
+    np.fill_diagonal(met, 0.0)
+    total = met.sum()
+    rate = false.sum() / total
+    residual, weight = ((table + table.T) for table in (false - rate * met, met))
+
+    def spread(dyads: Floats) -> tuple[float, float]:
+        """Sums of squares by person and by pair of people (each pair stands twice in the table)."""
+        return float((dyads.sum(axis=1) ** 2).sum()), float((dyads**2).sum() / 2)
+
+    by_person, by_pair = spread(residual)
+    # A pair of people counts with each of the two, so once too often; that correction may not cancel the rest.
+    variance = probed / (probed - 1) * max(by_person - by_pair, by_pair) / total**2
+    by_person, by_pair = spread(weight)
+    floor = DYAD_CORRELATION_FLOOR
+    largest = total**2 / ((1 - 2 * floor) * by_pair + floor * by_person)
+    # Without any false match there is no variance; then the floor alone decides, not the number of people.
+    size = min(rate * (1 - rate) / variance, largest) if variance > 1e-15 else largest
+    low, high = proportion_limits(rate, size, total, probed, level=level)
+    return Interval(float(rate), float(low), float(high), probed, level)
 
 
 def leave_one_out_auc(matrix: ScoreMatrix) -> tuple[Ints, Floats]:
@@ -166,11 +277,12 @@ def auc_interval(matrix: ScoreMatrix, *, level: float = 0.95) -> Interval:
     count = len(people)
     variance = max(float(pseudo.var(ddof=1)), AUC_VARIANCE_FLOOR * area * (1 - area))
     if area * (1 - area) < 1e-12:
-        return Interval(area, *_clopper_pearson(area, float(count), level), count, level)
+        low, high = _clopper_pearson(np.asarray(area), np.asarray(float(count)), level)
+        return Interval(area, float(low), float(high), count, level)
     reach = float(stats.t.ppf((1 + level) / 2, count - 1)) * math.sqrt(variance / count) / (area * (1 - area))
     middle = math.log(area / (1 - area))
-    low, high = (float(1 / (1 + np.exp(-(middle + side * reach)))) for side in (-1, 1))
-    return Interval(area, low, high, count, level)
+    ends = [float(1 / (1 + np.exp(-(middle + side * reach)))) for side in (-1, 1)]
+    return Interval(area, ends[0], ends[1], count, level)
 
 
 @dataclass(frozen=True)
@@ -332,6 +444,144 @@ def worst_attacker(
     rates = {name: korn_graubard(*trial, level=level, icc_floor=icc_floor) for name, trial in trials.items()}
     name = max(rates, key=lambda key: (rates[key].value, rates[key].high))
     return WorstAttacker(name, rates[name], max(rate.high for rate in rates.values()), rates)
+
+
+@dataclass(frozen=True)
+class LeastProtection:
+    """The attacker against whom least is protected, and what holds against all of them at once.
+
+    Attributes:
+        name: attacker with the lowest protection rate (ties: the lower lower limit).
+        rate: its interval.
+        low_of_all: the least lower limit of any attacker. "At least x is protected against each of them" holds at the
+            stated level without a correction for their number (intersection-union; Berger, Technometrics 24, 1982).
+        rates: every attacker.
+    """
+
+    name: str
+    rate: Interval
+    low_of_all: float
+    rates: dict[str, Interval]
+
+
+def least_protection(rates: Mapping[str, Interval]) -> LeastProtection:
+    """What withstands all attackers, from the protection rate (for instance PSR_net) under each."""
+    if not rates:
+        raise EvaluationError("no attacker was given; protection is only ever against attackers that were run.")
+    name = min(rates, key=lambda key: (rates[key].value, rates[key].low))
+    return LeastProtection(name, rates[name], min(rate.low for rate in rates.values()), dict(rates))
+
+
+def holm(p_values: Sequence[float] | Floats) -> Floats:
+    """p-values (K,) adjusted for their number, in the given order (Holm, Scand. J. Statist. 6, 1979).
+
+    For "some attacker succeeds" and for rankings; a claim about *all* attackers needs none (:func:`least_protection`).
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise EvaluationError("p-values must be a row of numbers between 0 and 1.")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted
+
+
+def zero_failure_people(rate: float, *, level: float = 0.95) -> int:
+    """People of whom none may fail for a one-sided lower limit of ``rate``: the least n with rate^n <= 1 - level."""
+    _check_level(level)
+    if not 0 < rate < 1:
+        raise EvaluationError(f"rate is {rate}; a rate to be shown lies between 0 and 1, for instance 0.95.")
+    # The tiny subtraction keeps an exact quotient from being rounded up.
+    return math.ceil(math.log1p(-level) / math.log(rate) - 1e-9)
+
+
+def detectable_difference(sd: float, people: int) -> float:
+    """Difference of two protectors that a paired test finds with power .80 at the two-sided .05 level.
+
+    2.8 sd / sqrt(G), with the standard deviation of the difference within people.
+    """
+    if sd < 0 or people < 2:
+        raise EvaluationError(f"need a standard deviation of at least 0 and at least 2 people; got {sd} and {people}.")
+    return float(stats.norm.ppf(0.975) + stats.norm.ppf(0.80)) * sd / math.sqrt(people)
+
+
+@dataclass(frozen=True)
+class DetBand:
+    """A DET curve with a pointwise band.
+
+    Attributes:
+        fmr: (K,) false match rates asked for.
+        fnmr: (K,) false non-match rate at the lowest threshold whose false match rate is at most that.
+        low: (K,) lower limits of fnmr.
+        high: (K,) upper limits.
+        people: identities probed.
+        level: nominal coverage at each point.
+    """
+
+    fmr: Floats
+    fnmr: Floats
+    low: Floats
+    high: Floats
+    people: int
+    level: float
+
+
+def det_band(
+    matrix: ScoreMatrix, fmr: Values, *, replicates: int = 1000, seed: int = 0, level: float = 0.95
+) -> DetBand:
+    """DET curve with a band from the double-or-nothing bootstrap over people.
+
+    Each replicate keeps every person with probability 1/2. A genuine comparison counts if its person is kept, an
+    impostor comparison if both people are, so the dependence of comparisons that share a person is kept (Owen & Eckles,
+    Ann. Appl. Stat. 6, 2012; Fogliato, Patil & Perona, IJCV 2024). The threshold is found anew in each replicate. The
+    percentile limits are for the curve only: a rate that is claimed has :func:`korn_graubard`, because a bootstrap
+    cannot see failures that the sample does not hold and collapses near 0. In simulations with 20 to 100 people the
+    95 % band covers in .93 to .99 of cases where the curve is at .06 or above, but in .41 to .67 where it is at .004.
+
+    Args:
+        matrix: of test people.
+        fmr: (K,) false match rates in 0..1.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+        level: nominal coverage at each point.
+    """
+    _check_level(level)
+    rates = as_array(fmr).astype(np.float64)
+    if rates.ndim != 1 or not len(rates) or not ((rates >= 0) & (rates <= 1)).all():
+        raise EvaluationError("fmr must be a non-empty row of false match rates between 0 and 1.")
+    place, template = np.nonzero(~matrix.own)
+    owner = matrix.own.argmax(axis=1)
+    falling = np.argsort(-matrix.impostor, kind="stable")
+    impostor = matrix.impostor[falling]
+    probe_of, template_of = owner[place][falling], template[falling]
+    rising = np.argsort(matrix.genuine, kind="stable")
+    genuine, genuine_of = matrix.genuine[rising], owner[rising]
+
+    def missed(kept: Bools) -> Floats:
+        """False non-match rates (R, K) of replicates that keep people (R, people); NaN where nothing is left."""
+        met = (kept[:, probe_of] & kept[:, template_of]).cumsum(axis=1)
+        own = np.pad(kept[:, genuine_of].cumsum(axis=1), ((0, 0), (1, 0)))
+        total, trials = met[:, -1:], own[:, -1:]
+        # Whole numbers, so that rows stacked on distinct offsets can be searched at once, exactly. The allowance keeps
+        # a product such as 0.29 * 100 from losing its last match.
+        allowed = np.floor(rates * total + 1e-9).astype(np.int64)
+        row = np.arange(len(kept))[:, None]
+        offset = row * (met.shape[1] + 1)
+        passed = np.searchsorted((met + offset).ravel(), (allowed + offset).ravel(), "right").reshape(allowed.shape)
+        passed -= row * met.shape[1]
+        cut = np.append(impostor, -np.inf)[passed]
+        share = np.take_along_axis(own, np.searchsorted(genuine, cut, "right"), axis=1)
+        return np.where((total > 0) & (trials > 0), share / np.maximum(trials, 1), np.nan)
+
+    people = len(matrix.template_id)
+    kept = np.random.default_rng(seed).integers(0, 2, (replicates, people)).astype(bool)
+    # Blocks of about 50 MB.
+    blocks = np.array_split(kept, math.ceil(replicates * len(impostor) / 2_000_000))
+    drawn = np.concatenate([missed(block) for block in blocks])
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    everybody = missed(np.ones((1, people), dtype=bool))[0]
+    return DetBand(rates, everybody, low, high, len(np.unique(matrix.probe_id)), level)
 
 
 def attacker_summary(matrix: ScoreMatrix, threshold: Threshold, *, level: float = 0.95) -> dict[str, object]:
