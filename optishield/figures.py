@@ -27,7 +27,8 @@ _VARIABLES = {
     **{colour: f"base{i}" for i, colour in enumerate(BASES)},
 }  # fmt: skip
 
-_STYLE: Any = {
+#: Parameters of matplotlib for every chart of a page.
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 12.0,
@@ -52,7 +53,14 @@ _STYLE: Any = {
 }
 
 
-def _to_svg(figure: Figure, name: str, label: str) -> Markup:
+def to_svg(figure: Figure, name: str, label: str) -> Markup:
+    """A chart as an ``<svg>`` element for the page.
+
+    Args:
+        figure: drawn in the marker colours and under ``STYLE``.
+        name: of the chart, unique on the page.
+        label: for readers who cannot see it.
+    """
     buffer = io.StringIO()
     # The salt makes identifiers repeatable, and different from those of the other charts of the page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -73,6 +81,11 @@ def _to_svg(figure: Figure, name: str, label: str) -> Markup:
     return head + Markup(text)
 
 
+def variable(colour: str) -> str:
+    """Name of the CSS variable that a marker colour stands for."""
+    return _VARIABLES[colour]
+
+
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
 
@@ -89,7 +102,7 @@ class Series:
     @property
     def variable(self) -> str:
         """Name of the CSS variable of its colour."""
-        return _VARIABLES[self.colour]
+        return variable(self.colour)
 
 
 def _span(axes: Axes, series: Sequence[Series], key: str) -> None:
@@ -113,7 +126,7 @@ def _span(axes: Axes, series: Sequence[Series], key: str) -> None:
 
 def frontier(series: Sequence[Series], chance: float | None) -> Markup:
     """Rank-1 and AUC of the worst attacker against the landmark error."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 4.9), layout="constrained")
         left, right = figure.subplots(1, 2)
         _span(left, series, "rank1")
@@ -133,12 +146,12 @@ def frontier(series: Sequence[Series], chance: float | None) -> Markup:
             axes.grid(axis="y", alpha=0.7)
             axes.set_axisbelow(True)
             axes.tick_params(length=0)
-        return _to_svg(figure, "frontier", "Privacy against utility: rank-1 and AUC over landmark error")
+        return to_svg(figure, "frontier", "Privacy against utility: rank-1 and AUC over landmark error")
 
 
 def strip(rows: Sequence[tuple[str, str, float, float, float]], chance: float | None) -> Markup:
     """Forest plot of rank-1: (name, colour, value, low, high) from top to bottom; NaN limits draw no bar."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 0.75 + 0.6 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for place, (name, colour, value, low, high) in enumerate(rows):
@@ -165,7 +178,7 @@ def strip(rows: Sequence[tuple[str, str, float, float, float]], chance: float | 
         axes.tick_params(length=0)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
-        return _to_svg(figure, "strip", "Rank-1 of the worst attacker with 95% intervals")
+        return to_svg(figure, "strip", "Rank-1 of the worst attacker with 95% intervals")
 
 
 def radial_mtf(psf: NDArray[np.floating], pitch_m: float) -> tuple[NDArray[np.float64], ...]:
@@ -189,7 +202,7 @@ def radial_mtf(psf: NDArray[np.floating], pitch_m: float) -> tuple[NDArray[np.fl
 
 def mtf_chart(psf: NDArray[np.floating], pitch_m: float, names: Sequence[str], nyquist_per_mm: float | None) -> Markup:
     """Ring means of the OTF magnitude of (L, K, K), with the range over orientation for the middle wavelength."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.0, 4.0), layout="constrained")
         axes = figure.subplots()
         middle = len(psf) // 2
@@ -210,12 +223,12 @@ def mtf_chart(psf: NDArray[np.floating], pitch_m: float, names: Sequence[str], n
         axes.grid(axis="y", alpha=0.7)
         axes.tick_params(length=0)
         axes.legend(frameon=False, fontsize=11, labelcolor=MUTED)
-        return _to_svg(figure, "mtf", "Magnitude of the optical transfer function over spatial frequency")
+        return to_svg(figure, "mtf", "Magnitude of the optical transfer function over spatial frequency")
 
 
 def profile(height_m: NDArray[np.floating], inside: NDArray[np.bool_], diameter_m: float | None) -> Markup:
     """Cuts through the mask, horizontal and vertical, through its centre."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.9, 3.1), layout="constrained")
         axes = figure.subplots()
         height = np.where(inside, height_m, np.nan) * 1e6
@@ -229,7 +242,7 @@ def profile(height_m: NDArray[np.floating], inside: NDArray[np.bool_], diameter_
         axes.grid(axis="y", alpha=0.7)
         axes.tick_params(length=0)
         axes.legend(frameon=False, fontsize=11, labelcolor=MUTED, ncols=2)
-        return _to_svg(figure, "profile", "Cuts through the mask height")
+        return to_svg(figure, "profile", "Cuts through the mask height")
 
 
 def training(history: NDArray[np.floating], names: Sequence[str]) -> Markup:
@@ -239,7 +252,7 @@ def training(history: NDArray[np.floating], names: Sequence[str]) -> Markup:
     shown = [i for i, name in enumerate(names) if name != "step" and np.isfinite(record[:, i]).any()][:12]
     columns = min(3, max(len(shown), 1))
     lines = max(1, math.ceil(len(shown) / columns))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 2.3 * lines), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"hspace": 0.12, "wspace": 0.06})
         for place, axes in enumerate(grid.ravel()):
@@ -255,4 +268,4 @@ def training(history: NDArray[np.floating], names: Sequence[str]) -> Markup:
             axes.margins(x=0)
         for axes in grid[-1]:
             axes.set_xlabel("step", fontsize=10.5)
-        return _to_svg(figure, "training", "Training record")
+        return to_svg(figure, "training", "Training record")

@@ -1,0 +1,72 @@
+"""What commands share: results on stdout, remarks on stderr, and the exit code of unmet gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from optishield.errors import ConfigError, ExitCode, one_line
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings as TOML.")]
+
+SUMMARY = "summary.json"
+
+
+def photo_folder(path: Path) -> Path:
+    """The whole path of a folder of photographs, so that a resume from another folder means the same ones.
+
+    Raises:
+        ConfigError: it is no folder.
+    """
+    if not path.is_dir():
+        raise ConfigError(f"--faces {path} is not a folder; name a folder with one sub-folder of photos per person.")
+    return path.resolve()
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    from optishield.jsonable import json_bytes
+
+    typer.echo(json_bytes(value, "the result"), nl=False)
+
+
+def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
+    """Names and values in two columns on stdout."""
+    width = max(len(key) for key, _ in pairs)
+    for key, value in pairs:
+        typer.echo(f"{key:<{width}}  {value}")
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    typer.echo(f"optishield: {text}", err=True)
+
+
+def short(value: Any) -> str:
+    """A value on one line; sections and lists are left to the report and ``--json``."""
+    if value is None:
+        return "not defined"
+    if isinstance(value, (dict, list)):
+        return f"({len(value)} entries in {SUMMARY})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def end_on_unmet(failed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Name the gates that are not met, and end with their exit code if there are any."""
+    for name, gate in failed.items():
+        say(f"gate not met: {name}: {one_line(str(gate.get('reason') or 'see the report'))}")
+    if failed:
+        raise typer.Exit(ExitCode.GATE)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, its columns as wide as they need to be."""
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    for row in (head, *rows):
+        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,211 @@
+"""``optishield evaluate`` from outside, with a stand-in for the engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from optishield.cli import main
+
+Job = Callable[..., dict[str, Any]]
+
+
+def _summary(**more: Any) -> dict[str, Any]:
+    """What the engine returns where nothing was measured, and one made-up headline."""
+    return {
+        "headline": {
+            "pixelate:cells=8": {
+                "CP": {
+                    "claimed": False, "attacker": "linear-protected", "level": "K2", "recogniser": "sface",
+                    "psr_net": 0.125, "low": 0.0625, "attacks": 3, "verdict": "broken", "raw_psr": 0.5, "unseen": None,
+                },
+                "claims": {}, "verdict": {"label": "control", "reason": "a control"},
+            }
+        },
+        "protectors": {"pixelate:cells=8": {"title": "mosaic", "control": True}},
+        "gates": {}, "curves": {"file": "curves.safetensors", "points": []}, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Job], list[Any]]:
+    """Put a stand-in for the engine and for weights in place; the list holds the settings it was called with."""
+    (tmp_path / "weights").write_bytes(b"")
+    monkeypatch.setattr("faces.weights.cached_path", lambda name: tmp_path / "weights")
+    monkeypatch.setattr("faces.weights.verify", lambda name: tmp_path / "weights")
+    calls: list[Any] = []
+
+    def install(job: Job) -> list[Any]:
+        def recorded(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
+            calls.append(config)
+            return job(config, run, **rest)
+
+        module = types.ModuleType("evaluation.matrix.run")
+        module.evaluate = recorded  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "evaluation.matrix.run", module)
+        return calls
+
+    return install
+
+
+def test_json_is_the_summary_and_nothing_else(engine: Any, capsys: Any) -> None:
+    engine(lambda config, run, **rest: _summary(tier=config.tier))
+    assert main(["evaluate", "--tier", "smoke", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.endswith("-evaluate-smoke-seed0")
+    found = json.loads(out)
+    assert found == {
+        **_summary(tier="smoke"), "mode": "synthetic", "run": str(folder), "report": str(folder / "report.html"),
+    }  # fmt: skip
+    assert [line.split("] ")[1] for line in err.splitlines()] == [f"run folder: {folder}"]
+    assert json.loads((folder / "summary.json").read_text()) == {**_summary(tier="smoke"), "mode": "synthetic",
+                                                                 "run": folder.name}  # fmt: skip
+
+
+def test_without_json_a_table_is_printed(engine: Any, capsys: Any) -> None:
+    engine(lambda config, run, **rest: _summary())
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--out", "here"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line.split() for line in out.splitlines()] == [
+        ["run", "here"],
+        ["report", "here/report.html"],
+        ["result", "Controls", "only:", "no", "protector", "was", "judged."],
+        ["protector", "threat", "worst", "attacker", "recogniser", "PSR", "net", "lower", "verdict"],
+        ["pixelate", "(cells=8)", "evasion", "linear-protected", "sface", "0.125", "0.062", "broken"],
+    ]
+
+
+def test_names_may_be_repeated_or_separated_by_commas(engine: Any) -> None:
+    calls = engine(lambda config, run, **rest: _summary())
+    words = ["--protectors", "pixelate:cells=8,identity", "--protectors", "gaussian-blur:sd=0.1,px=64,noise:linf=0.1"]
+    words += ["--attackers", "as-published,preprocess", "--recognisers", "sface"]
+    assert main(["evaluate", "--tier", "smoke", "--quiet", *words]) == 0
+    assert calls[0].protectors == ("pixelate:cells=8", "identity", "gaussian-blur:sd=0.1,px=64", "noise:linf=0.1")
+    assert calls[0].attackers == ("as-published", "preprocess")
+    assert calls[0].recognisers == ("sface",)
+
+
+def test_all_attackers(engine: Any) -> None:
+    from evaluation.image_attackers import attacker_names
+
+    calls = engine(lambda config, run, **rest: _summary())
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--attackers", "all"]) == 0
+    assert calls[0].attackers == attacker_names()
+
+
+def test_the_optics_of_a_run_join_the_protectors_of_the_tier(engine: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    from evaluation.config import EvaluateConfig
+
+    made: list[str] = []
+    monkeypatch.setattr("protectors.registry.make_protector", made.append)
+    calls = engine(lambda config, run, **rest: _summary())
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--run", "trained", "--set", "people.size_px=128"]) == 0
+    named = f"optical-encoder:run={tmp_path / 'trained'}"
+    assert calls[0].protectors == (*EvaluateConfig.for_tier("smoke").protectors, named)
+    assert made == list(calls[0].protectors)
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--run", "trained", "--set", "people.size_px=64"]) == 0
+    assert calls[1].protectors[-1] == f"{named},px=64"
+
+
+def test_a_preset_of_the_survey_brings_its_people(engine: Any) -> None:
+    from evaluation.config import EvaluateConfig
+
+    calls = engine(lambda config, run, **rest: _summary())
+    assert main(["evaluate", "--preset", "S2", "--tier", "smoke", "--seed", "3", "--quiet"]) == 0
+    assert calls[0] == EvaluateConfig.for_preset("S2", "smoke").model_copy(update={"seed": 3})
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.endswith("-evaluate-smoke-s2-seed3")
+
+
+def test_a_run_on_photographs_shows_none(engine: Any, capsys: Any) -> None:
+    strip = {"strip_identity": torch.full((2, 4, 4, 3), 0.5)}
+
+    def job(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
+        run.write_tensors("report.safetensors", strip)
+        return _summary(protectors={"identity": {"title": "nothing", "control": True}}, headline={})
+
+    engine(job)
+    Path("photos").mkdir()
+    for faces, shown in (("photos", False), ("synthetic", True)):
+        assert main(["evaluate", "--tier", "smoke", "--quiet", "--json", "--faces", faces]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["mode"] == faces
+        assert ("data:image" in Path(found["report"]).read_text()) is shown
+
+
+def test_only_an_unmet_gate_ends_with_5(engine: Any, capsys: Any) -> None:
+    gates: dict[str, Any] = {"a/sface": {"passed": True, "reason": ""}, "b": {"passed": None, "reason": "not run"}}
+    engine(lambda config, run, **rest: _summary(gates=gates))
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--json"]) == 0
+    assert capsys.readouterr().err == ""
+    gates["c/sface"] = {"passed": False, "reason": "clean TAR 0.4"}
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--json"]) == 5
+    out, err = capsys.readouterr()
+    assert json.loads(out)["gates"] == gates
+    assert err == "optishield: gate not met: c/sface: clean TAR 0.4\n"
+
+
+def test_resume_goes_on_with_other_workers_but_not_with_another_seed(engine: Any, capsys: Any) -> None:
+    def interrupted(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    engine(interrupted)
+    words = ["--tier", "smoke", "--seed", "7", "--protectors", "identity", "--out", "here"]
+    assert main(["evaluate", *words]) == 130
+    assert capsys.readouterr().err.endswith(
+        "optishield: interrupted; continue with: optishield evaluate --resume here\n"
+    )
+    calls = engine(lambda config, run, **rest: _summary(resume=rest["resume"]))
+    again = ["evaluate", "--resume", "here", "--quiet", "--json"]
+    assert main([*again, "--workers", "3", "--engine", "dask"]) == 0
+    assert json.loads(capsys.readouterr().out)["resume"] is True
+    assert (calls[-1].seed, calls[-1].protectors, calls[-1].workers) == (7, ("identity",), 3)
+    assert main([*again, "--seed", "8"]) == 3
+    assert "differs in seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"), [("pyarrow", [], "evaluate"), ("distributed", ["--engine", "dask"], "dask")]
+)
+def test_an_absent_package_is_named_before_anything_runs(
+    engine: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch, package: str, words: list[str], extra: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    calls = engine(lambda config, run, **rest: _summary())
+    assert main(["evaluate", "--tier", "smoke", *words]) == 3
+    assert f"pip install 'optishield[{extra}]'" in capsys.readouterr().err
+    assert calls == [] and not Path("runs").exists()
+
+
+def test_photographs_need_the_detector_too(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
+    Path("photos").mkdir()
+    assert main(["evaluate", "--tier", "smoke", "--faces", "photos"]) == 3
+    assert capsys.readouterr().err.endswith("run: optishield weights fetch sface yunet\n")
+
+
+def test_weights_that_attackers_and_recognisers_need_are_registered() -> None:
+    from evaluation.image_attackers import attacker_names
+    from faces.families import recogniser_names
+    from faces.weights import info
+    from optishield.evaluate_command import _WEIGHTS_OF_ATTACKERS, _WEIGHTS_OF_PHOTOGRAPHS
+
+    assert set(_WEIGHTS_OF_ATTACKERS) <= set(attacker_names())
+    needed = [*recogniser_names(), *_WEIGHTS_OF_PHOTOGRAPHS, *(n for ns in _WEIGHTS_OF_ATTACKERS.values() for n in ns)]
+    assert [info(name).name for name in needed] == needed

@@ -1,0 +1,624 @@
+"""The report of an evaluation: complete, repeatable, without people, and no bolder than its figures.
+
+All figures here are made up; none was measured.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optishield import judgement, judgement_report, judgement_tables
+from optishield import judgement_figures as charts
+from optishield.errors import OptiShieldError
+
+ENCODER, CLOAK, MILD = "optical-encoder:run=/somewhere/runs/a-run,px=112", "cloak:budget=0.05", "cloak:budget=0.02"
+PIXELATE, BLUR = "pixelate:cells=28", "gaussian-blur:sd=0.05,px=112"
+PROTECTORS = {
+    "identity": ("control", True, [], 1.0),
+    BLUR: ("control", True, [], 0.93),
+    PIXELATE: ("control", True, [], 0.81),
+    MILD: ("Somebody et al.", False, ["dodge", "poison"], 0.96),
+    CLOAK: ("Somebody et al.", False, ["dodge", "poison"], 0.88),
+    ENCODER: ("own", False, ["sensor", "dodge"], 0.34),
+}
+ATTACKERS = {
+    "as-published": ("K0", 1),
+    "video-average-4": ("K0", 4),
+    "preprocess": ("K1", 1),
+    "linear-protected": ("K2", 1),
+    "known-psf": ("K3", 1),
+}
+# PSR net against each attacker.
+LEFT = {
+    "identity": (0.0, None, 0.0, 0.0, None),
+    BLUR: (0.12, None, 0.08, 0.05, 0.01),
+    PIXELATE: (0.3, None, 0.28, 0.04, None),
+    MILD: (0.62, 0.6, 0.31, 0.09, None),
+    CLOAK: (0.93, 0.9, 0.66, 0.14, None),
+    ENCODER: (0.98, 0.94, 0.95, 0.71, 0.83),
+}
+TODAY = {MILD: "fails", CLOAK: "protects", ENCODER: "protects"}
+PEOPLE = 60
+
+
+def example() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A complete made-up evaluation."""
+    rng = np.random.default_rng(0)
+    rows, points, fnmr, people = [], [], [], []
+    fmr = np.logspace(-4, 0, 49)
+    triples = sorted(
+        (protector, attacker, recogniser)
+        for protector in PROTECTORS
+        for place, attacker in enumerate(ATTACKERS)
+        for recogniser in ("sface", "faceres")
+        if LEFT[protector][place] is not None
+    )
+    for protector, attacker, recogniser in triples:
+        base = LEFT[protector][list(ATTACKERS).index(attacker)]
+        assert base is not None
+        left = min(1.0, base + (0.02 if recogniser == "faceres" and base else 0.0))
+        level, frames = ATTACKERS[attacker]
+        curves, persons = [], []
+        for combination, shift in {"CC": None, "CP": 0.0, "PC": 0.01, "PP": -0.08}.items():
+            net = 0.0 if shift is None else float(np.clip(left + shift, 0, 1) if left else 0.0)
+            low, high = max(0.0, net - 0.07), min(1.0, net + 0.06)
+            word = "reference" if shift is None else "broken" if high < 0.5 else "withstands"
+            if PROTECTORS[protector][1] and word == "withstands":
+                word = "control"
+            rows.append(
+                {
+                    "protector": protector,
+                    "attacker": attacker,
+                    "level": level,
+                    "frames": frames,
+                    "recogniser": recogniser,
+                    "combination": combination,
+                    "identities": PEOPLE,
+                    "alpha": 0.01,
+                    "threshold": 0.31,
+                    "psr": net * 0.97 + 0.02,
+                    "psr_ci95": [low, high],
+                    "psr_net": net,
+                    "ci95": [low, high],
+                    "tar_clean": 0.97,
+                    "rank1": 1 - net,
+                    "rank1_ci95": [1 - high, 1 - low],
+                    "auc": 1 - net / 2,
+                    "verdict": word,
+                    "ssim": PROTECTORS[protector][3],
+                    "unseen": True if "cloak" in protector and recogniser == "faceres" else None,
+                }
+            )
+            value = net + (1 - net) * 0.12 * (1 - fmr**0.3)
+            curves.append([value, value - 0.05, value + 0.05])
+            persons.append(np.clip(net + 0.2 * rng.normal(size=PEOPLE), 0, 1))
+        fnmr.append(curves)
+        people.append(persons)
+        points.append(
+            {
+                "protector": protector,
+                "attacker": attacker,
+                "recogniser": recogniser,
+                "frames": frames,
+                "leakage": [
+                    {"share": s, "psr_net": left * (1 - s), "ci95": [max(0, left * (1 - s) - 0.06), left * (1 - s)]}
+                    for s in (0.0, 0.1, 0.5)
+                ],
+                "templates": [
+                    {"photos": n, "combination": c, "psr_net": left / (1 + 0.1 * n), "ci95": [0.0, 1.0]}
+                    for n in (1, 3, 5)
+                    for c in ("CP", "PC", "PP")
+                ],
+            }
+        )
+
+    def worst(protector: str, combination: str) -> dict[str, Any]:
+        mine = [row for row in rows if (row["protector"], row["combination"]) == (protector, combination)]
+        one = min(mine, key=lambda row: (row["ci95"][0], row["psr_net"], row["attacker"], row["recogniser"]))
+        claims = {"dodge": ["CP"], "poison": ["PC"], "sensor": ["CP", "PP"]}
+        claimed = [name for threat in PROTECTORS[protector][2] for name in claims[threat]]
+        return {
+            "claimed": combination in claimed,
+            "attacker": one["attacker"],
+            "level": one["level"],
+            "recogniser": one["recogniser"],
+            "psr_net": one["psr_net"],
+            "low": one["ci95"][0],
+            "attacks": len(mine),
+            "verdict": one["verdict"],
+            "raw_psr": min(row["psr"] for row in mine if row["level"] == "K0"),
+            "unseen": None,
+            "worst_person": 0.011,
+            "worst_decile": 0.123,
+        }
+
+    threshold = {"alpha": 0.01, "value": 0.3127, "n": 12345, "supported": True, "manifest_hash": "ab" * 32}
+    summary = {
+        "run": "20240503-evaluate",
+        "mode": "synthetic",
+        "tier": "standard",
+        "seed": 0,
+        "identities": PEOPLE,
+        "rows": rows,
+        "exploratory": "",
+        "protectors": {
+            key: {
+                "title": f"what {key.partition(':')[0]} does",
+                "source": source,
+                "control": control,
+                "threats": threats,
+            }
+            for key, (source, control, threats, _) in PROTECTORS.items()
+        },
+        "headline": {
+            key: {
+                **{name: worst(key, name) for name in ("CP", "PC", "PP")},
+                "verdict": {"label": "control" if PROTECTORS[key][1] else TODAY[key], "reason": "by its lower limit"},
+                "claims": {"protects": TODAY.get(key) == "protects", "quality": key == MILD, "utility": None},
+            }
+            for key in PROTECTORS
+        },
+        "gates": {
+            "recogniser-strength/sface": {"passed": True, "reason": "clean TAR 0.97 (lower limit 0.93)"},
+            f"equal-noise/{CLOAK}/sface": {"passed": False, "reason": "protects -0.02 more than noise:l2=4.1"},
+            "certificate": {"passed": None, "reason": "no protector has a certificate"},
+        },
+        "certificates": {
+            ENCODER: {
+                "tier": "model-based",
+                "max_success": 0.74,
+                "people": PEOPLE,
+                "frames": 4,
+                "noise": "Gaussian, sd .02",
+                "assumptions": "Faces are a stationary Gaussian field.",
+                "bits": 4.31,
+                "delta": None,
+                "vacuous": True,
+            },
+            BLUR: None,
+        },
+        "missing": [{"stage": "attack", "what": "cloak, purifier, sface", "reason": "RuntimeError: it fell over"}],
+        "inapplicable": [
+            {"protector": key, "attacker": "video-average-4", "reason": "the same picture each time"}
+            for key in ("identity", BLUR, PIXELATE)
+        ],
+        "left_out": ["a.jpg: no face"],
+        "deviations": ["Data: 60 people, synthetic heads; published: 50."],
+        "curves": {"file": "curves.safetensors", "points": points},
+        "cost": [
+            {
+                "kind": "protect",
+                "protector": key,
+                "attacker": None,
+                "recogniser": None,
+                "seconds_per_image": 0.004,
+                "fit_s": 0.0,
+                "latency_p95_s": 0.0123,
+                "images_per_s": None,
+            }
+            for key in PROTECTORS
+        ]
+        + [
+            {
+                "kind": "attack",
+                "protector": CLOAK,
+                "attacker": "preprocess",
+                "recogniser": "sface",
+                "fit_s": 2.0,
+                "embed_s": 1.5,
+            }
+        ],
+        "tables": [
+            {
+                "protector": key,
+                "source": source,
+                "threats": threats,
+                "auxiliary_data": "none",
+                "stores": "nothing",
+                "open_set": 0.41,
+                "latency_p95_s": 0.0123,
+                "real_time": True,
+                "scalability_images_per_s": None,
+                "hardware": "sensor" in threats,
+                "target_asr": None,
+                "person_specific": None,
+                "leakage": [{"share": 0.1, "psr_net": 0.25, "ci95": [0.2, 0.3]}],
+                "api": None,
+            }
+            for key, (source, _, threats, _) in PROTECTORS.items()
+        ],
+        "comparisons": [
+            {
+                "combination": "CP",
+                "first": CLOAK,
+                "second": ENCODER,
+                "difference": -0.5,
+                "ci95": [-0.6, -0.4],
+                "p": 0.0005,
+                "p_holm": 0.001,
+            }
+        ],
+        "manifest": {
+            "faces_hash": "cd" * 32,
+            "faces": {"test": {"people": PEOPLE, "sha256": "ef" * 32}},
+            "thresholds": {"sface": [threshold], "faceres": [threshold]},
+            "weights": {"sface": "12" * 32, "faceres": "34" * 32},
+        },
+    }
+    arrays = {
+        "fmr": fmr,
+        "fnmr": np.array(fnmr),
+        "people": np.array(people),
+        "identities": np.arange(PEOPLE),
+        "strip_identity": rng.random((6, 16, 16, 3)),
+        f"strip_{ENCODER}": rng.random((6, 16, 16, 3)),
+    }
+    return summary, arrays
+
+
+class Page(HTMLParser):
+    """Collects headings and text; complains about tags that do not close."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta" and tag != "br":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return judgement_report.render(*example())
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are slow, and tested on their own."""
+    for name in ("tradeoff", "det", "lines", "people"):
+        monkeypatch.setattr(charts, name, lambda *_, **__: judgement_report.Markup("<svg></svg>"))
+
+
+def test_every_section_is_there_and_the_page_is_well_formed(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.headings == [
+        "What is shown",
+        "Protection against picture quality",
+        "What each attacker takes",
+        "Error rates at every threshold",
+        "Who is protected, and who is not",
+        "More photos, more frames",
+        "Certificates beside attacks",
+        "Tables I and II of the survey, measured",
+        "What protection does to the picture",
+        "Cost",
+        "What may be claimed",
+        "Gates",
+        "What is missing",
+        "Deviations from the survey",
+        "Every attack",
+        "Thresholds and hashes",
+    ]
+
+
+def test_the_page_asks_for_nothing_from_outside(page: str) -> None:
+    addresses = re.findall(r'(?:href|src|url)\s*[=(]\s*"?([^")\s>]+)', page)
+    assert addresses
+    assert all(a.startswith(("data:image/png;base64,", "#")) for a in addresses)
+    assert "<script" not in page and "@import" not in page
+
+
+def test_no_marker_colour_is_left_in_a_chart(page: str) -> None:
+    assert not re.search(r"#0000[0-9]{2}", page)
+    assert "var(--ours)" in page
+
+
+def test_the_same_run_gives_the_same_bytes(page: str) -> None:
+    assert judgement_report.render(*example()) == page
+
+
+def test_the_page_names_no_folder_of_the_machine(undrawn: None) -> None:
+    summary, arrays = example()
+    reason = f"PSR_net of {ENCODER} is no number"
+    summary["gates"][f"equal-noise/{ENCODER}/sface"] = {"passed": False, "reason": reason}
+    summary["missing"].append({"stage": "attack", "what": f"{ENCODER}, purifier, sface", "reason": reason})
+    summary["headline"][ENCODER]["PP"]["verdict"] = f"no claim (equal-noise: {reason})"
+    page = judgement_report.render(summary, arrays)
+    assert "/somewhere" not in page
+    text = Page(page).text
+    assert "equal noise · optical-encoder (run=a-run, px=112) · sface not met" in text
+    assert text.count("PSR_net of optical-encoder (run=a-run, px=112) is no number") == 3
+
+
+def test_pictures_are_of_synthetic_heads_only(undrawn: None) -> None:
+    summary, arrays = example()
+    assert "data:image" in judgement_report.render(summary, arrays)
+    summary["mode"] = "photos"
+    with pytest.raises(OptiShieldError, match=r"on photographs shows no picture; drop the arrays strip_"):
+        judgement_report.render(summary, arrays)
+    page = judgement_report.render(summary, {k: v for k, v in arrays.items() if not k.startswith("strip_")})
+    assert "data:image" not in page
+    assert "Photographs from a folder; none of them is on this page." in page
+
+
+@pytest.mark.parametrize("gone", [*sorted(example()[0]), *sorted(set(example()[1]) - {"fmr"})])
+def test_anything_may_be_missing(gone: str, undrawn: None) -> None:
+    summary, arrays = example()
+    summary.pop(gone, None)
+    if gone in ("curves", "rows", "protectors", "headline"):
+        arrays = {}
+    arrays.pop(gone, None)
+    if gone != "mode":
+        assert Page(judgement_report.render(summary, arrays)).open == []
+    else:
+        with pytest.raises(OptiShieldError, match="on photographs"):
+            judgement_report.render(summary, arrays)
+
+
+def test_an_empty_evaluation_still_gives_a_page() -> None:
+    parsed = Page(judgement_report.render({}, {}))
+    assert parsed.open == []
+    assert parsed.headings == []
+
+
+def test_what_was_not_measured_is_said_and_is_not_zero(undrawn: None) -> None:
+    summary, arrays = example()
+    for row in summary["rows"]:
+        row |= {"psr_net": None, "ci95": None, "ssim": None, "verdict": "no claim (nobody is matched clean)"}
+    summary["headline"] = {key: {"verdict": {"label": "no claim", "reason": ""}, "claims": {}} for key in PROTECTORS}
+    text = Page(judgement_report.render(summary, arrays)).text
+    assert "no attack could be judged" in text
+    assert "not measured" in text
+    assert not re.search(r"\bnan\b|\bNone\b", text)
+    assert judgement.sentence(summary) == "Of 3 protectors 3 allow no claim."
+
+
+def test_failures_and_their_reasons_are_listed(page: str) -> None:
+    text = Page(page).text
+    assert "1 job is missing because of a failure" in text
+    assert "attack, cloak, purifier, sface RuntimeError: it fell over" in text
+    once = (
+        "video-average-4 on identity, gaussian-blur (sd=0.05, px=112), pixelate (cells=28) the same picture each time"
+    )
+    assert once in text
+    assert "a.jpg: no face" in text
+
+
+def test_bars_are_met_not_met_or_not_measured(page: str) -> None:
+    text = Page(page).text
+    assert "cloak (budget=0.05) protects met not met not measured" in text
+    assert "cloak (budget=0.02) fails not met met not measured" in text
+
+
+def test_the_worst_decile_is_that_of_the_run(page: str) -> None:
+    assert "worst decile 12%, least 1%" in Page(page).text
+
+
+def test_gates_are_met_not_met_or_not_tried(page: str) -> None:
+    text = Page(page).text
+    assert "equal noise · cloak (budget=0.05) · sface not met" in text
+    assert "certificate not tried" in text
+    assert "recogniser strength · sface met" in text
+    assert "1 gate is not met: no claim that rests on one of them stands." in text
+
+
+def test_a_vacuous_certificate_is_called_so_beside_the_best_attack(undrawn: None) -> None:
+    summary, arrays = example()
+    text = Page(judgement_report.render(summary, arrays)).text
+    # The best attack on the encoder leaves .71 of evasion, so it names .29.
+    assert "model-based 74% VACUOUS 4.31 bits, M = 60 people, T = 4 frames 29%" in text
+    summary["certificates"][ENCODER] |= {"max_success": 0.04, "vacuous": False}
+    summary["certificates"][ENCODER] |= {"tier": "certified", "bits": None, "delta": 0.5, "frames": 1}
+    text = Page(judgement_report.render(summary, arrays)).text
+    assert "VACUOUS" not in text
+    assert "certified 4.0% δ = 0.5, M = 60 people, T = 1 frame 29%" in text
+
+
+def test_an_attack_with_more_frames_than_the_certificate_is_not_held_against_it(undrawn: None) -> None:
+    summary, _ = example()
+    for row in summary["rows"]:
+        if row["frames"] > 1:
+            row["rank1"] = 0.9
+    found = [judgement_tables.certificates(summary)[0]["best"]["rank1"]]
+    summary["certificates"][ENCODER]["frames"] = 1
+    found.append(judgement_tables.certificates(summary)[0]["best"]["rank1"])
+    assert found == ["90%", "29%"]
+
+
+def test_exploratory_runs_say_so_first(undrawn: None) -> None:
+    summary, arrays = example()
+    summary["exploratory"] = "12 tested people are fewer than 30"
+    parsed = Page(judgement_report.render(summary, arrays))
+    assert parsed.text.count("Exploratory") == 3  # label, headline, sentence
+    assert "Exploratory: of 3 protectors 1 withstands every attacker that was tried; 2 are broken." in parsed.text
+
+
+def _verdicts(**verdicts: str) -> dict[str, Any]:
+    entry = {"claimed": True, "attacker": "preprocess", "recogniser": "sface", "psr_net": 0.5, "low": 0.4}
+    return {
+        "headline": {
+            name: {
+                "CP": {**entry, "verdict": verdict.partition(" today ")[0]},
+                "verdict": {"label": verdict.partition(" today ")[2] or "protects"},
+            }
+            for name, verdict in verdicts.items()
+        },
+        "protectors": {name: {"control": name == "idle"} for name in verdicts},
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ({"idle": "broken"}, "Controls only: no protector was judged."),
+        ({"a": "broken", "idle": "control"}, "The protector a is broken by preprocess."),
+        ({"a": "protects, strong"}, "The protector a withstands every attacker that was tried."),
+        ({"a": "withstands today strong"}, "The protector a withstands every attacker that was tried."),
+        # The worst attack is above its own bar, but a weaker attacker is not below the higher one for today's attacks.
+        ({"a": "withstands today fails"}, "No claim for a."),
+        ({"a": "withstands today no claim"}, "No claim for a."),
+        ({"a": "no claim (weak)"}, "No claim for a."),
+        ({"a": "not shown"}, "No claim for a."),
+        ({"a": "broken", "b": "broken"}, "All 2 protectors are broken by their strongest attacker."),
+        ({"a": "protects", "b": "withstands"}, "All 2 protectors withstand every attacker that was tried."),
+        ({"a": "broken", "b": "not shown"}, "Of 2 protectors 1 is broken; 1 allows no claim."),
+    ],
+)
+def test_the_headline_says_no_more_than_the_verdicts(verdicts: dict[str, str], said: str) -> None:
+    assert judgement.sentence(_verdicts(**verdicts)) == said
+
+
+def test_protectors_come_before_controls_and_count_where_they_claim_least() -> None:
+    found = judgement.standings(example()[0])
+    assert [one.key for one in found] == [MILD, CLOAK, ENCODER, "identity", BLUR, PIXELATE]
+    # The encoder claims evasion and linkage; linkage is worse. The cloak does not claim linkage, where it is worst.
+    assert [one.combination for one in found[:3]] == ["CP", "CP", "PP"]
+    assert found[0].colour == found[1].colour != found[2].colour
+    assert found[0].dash != found[1].dash
+
+
+def test_the_waterfall_keeps_the_least_that_earlier_levels_left() -> None:
+    row = {"combination": "CP", "frames": 1, "ci95": [0, 1], "recogniser": "sface", "protector": "a", "unseen": None}
+    rows = [
+        {**row, "level": "K0", "attacker": "a", "psr_net": 0.75},
+        {**row, "level": "K0", "attacker": "b", "psr_net": 0.5},
+        {**row, "level": "K1", "attacker": "c", "psr_net": 0.625},
+        {**row, "level": "K2", "attacker": "d", "psr_net": 0.25, "recogniser": "other", "unseen": True},
+        {**row, "level": "K3", "attacker": "e", "psr_net": None},
+    ]
+    (one,) = judgement.standings({"protectors": {"a": {}}, "rows": rows})
+    steps = judgement.waterfall(one)
+    assert [(s.before, s.left, s.attacker) for s in steps] == [
+        (1.0, 0.5, "b"), (0.5, 0.5, "c"), (0.5, 0.25, "d"), (0.25, 0.25, ""), (0.25, 0.25, "d"),
+    ]  # fmt: skip
+    assert [s.level for s in steps if math.isnan(s.value)] == ["K3"]
+
+
+def test_the_worst_decile_of_people_is_marked() -> None:
+    rates = np.linspace(0, 1, 21)
+    drawn = charts.people(rates[::-1], "some")
+    heights = [float(h) for h in re.findall(r'height="([\d.]+)"/>', drawn)]
+    assert heights == pytest.approx(np.maximum(40 * rates, 1.2), abs=0.005)
+    assert [m.start() for m in re.finditer('class="worst"', drawn)] == [
+        m.start() + len("<rect ") for m in list(re.finditer("<rect", drawn))[:2]
+    ]
+
+
+def test_names_in_the_tradeoff_do_not_cover_each_other() -> None:
+    names = ("first", "second", "third")
+    same = [charts.Point(name, name, charts.BASES[0], 0.9, 0.6, 0.5, 0.4, 0.55) for name in names]
+    drawn = charts.tradeoff(same)
+    places = sorted(float(y) for y in re.findall(r'<text [^>]* y="([\d.]+)"[^>]*>(?:first|second|third)</text>', drawn))
+    assert len(places) == 3
+    assert min(np.diff(places)) > 11  # the size of the letters
+
+
+def test_names_stay_at_their_height_where_they_can() -> None:
+    assert charts.spread([0.1, 0.5, 0.9], 0.2, 1.0) == [0.1, 0.5, 0.9]
+    assert charts.spread([0.1, 0.1, 0.9], 0.2, 1.0) == pytest.approx([0.1, 0.3, 0.9])
+    assert charts.spread([0.9, 0.95, 1.0], 0.2, 1.0) == pytest.approx([0.6, 0.8, 1.0])
+
+
+def test_a_point_without_interval_or_quality_does_not_break_the_chart(undrawn: None) -> None:
+    summary, arrays = example()
+    for row in summary["rows"]:
+        if row["protector"] == MILD:
+            row["ssim"] = None
+    assert "No place here, as quality or protection was not measured: cloak (budget=0.02)." in judgement_report.render(
+        summary, arrays
+    )
+
+
+def test_names_cannot_carry_markup(undrawn: None) -> None:
+    summary, arrays = example()
+    summary["run"] = "<b>run</b>"
+    summary["missing"][0]["reason"] = "<script>alert(1)</script>"
+    page = judgement_report.render(summary, arrays)
+    assert "<b>run</b>" not in page and "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fnmr", np.zeros((3, 4, 3, 49)), r"fnmr has shape \(3, 4, 3, 49\); of 46 attacks it must be \(46, 4, 3, 49\)"),
+        ("fnmr", np.zeros((46, 4, 49)), r"fnmr has shape \(46, 4, 49\)"),
+        (
+            "people",
+            np.zeros((46, 3, 60)),
+            r"people has shape \(46, 3, 60\); of 46 attacks it must be \(46, 4, people\)",
+        ),
+        ("strip_identity", np.zeros((16, 16, 3)), r"strip_identity has shape \(16, 16, 3\); it must be n x h x w x C"),
+    ],
+)
+def test_wrong_arrays_are_refused(name: str, value: np.ndarray, message: str, undrawn: None) -> None:
+    summary, arrays = example()
+    with pytest.raises(OptiShieldError, match=message):
+        judgement_report.render(summary, {**arrays, name: value})
+
+
+def test_the_file_goes_into_the_run_folder(tmp_path: Path, undrawn: None) -> None:
+    assert judgement_report.write_judgement(tmp_path, {"run": "a"}, {}) == tmp_path / "report.html"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_labels_leave_settings_and_drop_folders() -> None:
+    assert judgement.label("identity") == "identity"
+    assert judgement.label("noise:linf=0.03,seed=2") == "noise (linf=0.03, seed=2)"
+    assert judgement.label("optical-encoder:run=/a/b/c") == "optical-encoder (run=c)"
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.0, "0%"), (1e-5, "<0.1%"), (0.034, "3.4%"), (0.5, "50%"), (0.956, "95.6%"), (0.99999, ">99.9%"), (None, "–")],
+)
+def test_rates_are_finer_near_their_ends_and_never_rounded_to_certainty(share: float | None, shown: str) -> None:
+    assert judgement_tables.rate(share) == shown
+
+
+def test_only_whole_names_of_protectors_are_replaced() -> None:
+    summary = {"protectors": {"noise:l2=4": {}, "noise:l2=4,px=64": {}}}
+    said = "noise:l2=4.1, noise:l2=4 and noise:l2=4,px=64 beat noise:l2=4."
+    assert judgement_tables.readable(said, summary) == (
+        "noise:l2=4.1, noise (l2=4) and noise (l2=4, px=64) beat noise (l2=4)."
+    )
+
+
+def test_costs_add_up_and_empty_columns_are_left_out() -> None:
+    table = judgement_tables.cost(example()[0])
+    assert table[0] == {
+        "name": "identity",
+        "per photo": "4 ms",
+        "p95, one photo": "12.3 ms",
+        "preparation": "0 ms",
+        "all attacks on it": "–",
+    }
+    assert next(row for row in table if row["name"] == "cloak (budget=0.05)")["all attacks on it"] == "3.5 s"
