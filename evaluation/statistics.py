@@ -282,7 +282,10 @@ def auc_interval(matrix: ScoreMatrix, *, level: float = 0.95) -> Interval:
     reach = float(stats.t.ppf((1 + level) / 2, count - 1)) * math.sqrt(variance / count) / (area * (1 - area))
     middle = math.log(area / (1 - area))
     ends = [float(1 / (1 + np.exp(-(middle + side * reach)))) for side in (-1, 1)]
-    return Interval(area, ends[0], ends[1], count, level)
+    # Very close to 0 or 1 the delta method gives all of 0..1. The area of a person lies in 0..1 and acts twice, as
+    # probe and as template, so the limits of a proportion in half as many people are never too narrow.
+    low, high = _clopper_pearson(np.asarray(area), np.asarray(count / 2), level)
+    return Interval(area, max(ends[0], float(low)), min(ends[1], float(high)), count, level)
 
 
 @dataclass(frozen=True)

@@ -201,8 +201,8 @@ def plain_words(summary: Summary, found: Sequence[Camera]) -> list[str]:
         part = row["gap_closed"]["rank1"]
         if known(part.get("value")):
             words.append(
-                f"Measured from {title(name)}, a camera that lacks {row['lacks']} of ours and has all the rest, the gap "
-                f"closed in rank-1 is {decimal(part['value'], 2)} ({span(part['ci95'], 'decimal')})."
+                f"Measured from {title(name)}, a camera that lacks {row['lacks']} of ours and has all the rest, the "
+                f"gap closed in rank-1 is {decimal(part['value'], 2)} ({span(part['ci95'], 'decimal')})."
             )
     few = people(summary)
     if few is not None and few < EXPLORATORY_BELOW:

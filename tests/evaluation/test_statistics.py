@@ -84,6 +84,17 @@ def test_leaving_out_a_person_equals_recomputing() -> None:
         assert area == pytest.approx(roc_auc(part.genuine, part.impostor), abs=1e-12)
 
 
+def test_the_auc_interval_stays_short_one_swap_away_from_one() -> None:
+    people = np.arange(60)
+    scores = np.where(np.eye(60, dtype=bool), 0.9, 0.1)
+    scores[0, 0], scores[0, 1] = 0.5, 0.6  # one impostor of 3540 is ahead, of one probe of 60
+    interval = auc_interval(ScoreMatrix(scores, people, people))
+    assert interval.value == pytest.approx(1 - 1 / (60 * 3540), abs=1e-9)
+    # A proportion with no exception in 30 people has the lower limit .025 ** (1 / 30).
+    assert interval.low == pytest.approx(0.025 ** (1 / 30), abs=5e-3)
+    assert interval.high > interval.value
+
+
 def test_the_auc_interval_keeps_its_coverage() -> None:
     for people, spread in ((20, 0.8), (20, 1.2), (60, 1.2)):
         big = [world(500, 4, spread, seed=1000 + i) for i in range(4)]
