@@ -22,6 +22,7 @@ SPELLING = {
     "scratch-recogniser": "recogniser from scratch", "linear-discriminant": "linear discriminant",
     "landmarks-only": "released landmarks", "mono-pixels": "monochrome pixels", "gaussian-blur": "Gaussian blur",
     "low-resolution": "low resolution", "random-mask": "random mask", "same-sensor-no-mask": "same sensor, no mask",
+    "same-field-mono-pixels": "monochrome pixels behind the same field stop",
     "nme": "NME", "sface": "SFace", "lda": "LDA", "fmr": "FMR", "tar": "TAR", "sha256": "SHA-256", "na": "NA",
 }  # fmt: skip
 
