@@ -1,0 +1,166 @@
+"""What a user may set for ``optishield evaluate``: who is judged, by whom, and on whom, with presets by tier."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Tier = Literal["smoke", "standard", "full"]
+Preset = Literal["S1", "S2"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PeopleConfig(_Section):
+    """How many people in each part, and how many photographs of each."""
+
+    train_people: int = Field(ge=4, description="The attacker's own, to train on.")
+    validation_people: int = Field(ge=4, description="The attacker's own, to choose among settings.")
+    calibration_people: int = Field(ge=4, description="Set the thresholds.")
+    test_people: int = Field(ge=4)
+    captures: int = Field(ge=2, description="Gallery and probe photographs of each person.")
+    gallery_captures: int = Field(ge=1, description="Of these, enrolled; the others are probes.")
+    fit_captures: int = Field(
+        2, ge=0, description="Further photographs, for protectors that must see a person first; never judged."
+    )
+    size_px: int = Field(112, ge=32, le=256, description="Side of the frames.")
+
+    @model_validator(mode="after")
+    def _probes(self) -> Self:
+        if self.gallery_captures >= self.captures:
+            raise ValueError("gallery_captures must be smaller than captures, or no probe is left")
+        return self
+
+
+class ScoringConfig(_Section):
+    """At which settings embeddings are scored. Scoring is cheap: nothing here makes a picture anew."""
+
+    alphas: tuple[float, ...] = Field(
+        (0.01, 0.1, 0.001), min_length=1, description="False match rates; the first one is the primary."
+    )
+    template_photos: tuple[int, ...] = Field((1, 3, 5, 10), description="Gallery photographs in a template.")
+    clean_shares: tuple[float, ...] = Field(
+        (0.0, 0.05, 0.1, 0.2, 0.5), description="Shares of clean photographs leaked into a protected gallery."
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if not all(0 < alpha < 1 for alpha in self.alphas):
+            raise ValueError(f"alphas = {self.alphas} must lie between 0 and 1")
+        if not all(0 <= share <= 1 for share in self.clean_shares):
+            raise ValueError(f"clean_shares = {self.clean_shares} must lie in 0..1")
+        if not all(photos >= 1 for photos in self.template_photos):
+            raise ValueError(f"template_photos = {self.template_photos} must be at least 1")
+        return self
+
+
+class EvaluateConfig(_Section):
+    """Everything that decides the result of ``optishield evaluate``."""
+
+    tier: Tier
+    preset: Preset | None = Field(None, description="Protocol of the survey that is repeated, if any.")
+    seed: int = Field(0, ge=0)
+    faces: str = Field("synthetic", description="'synthetic', or a folder with one folder of photos per person.")
+    protectors: tuple[str, ...] = Field(min_length=1, description="The controls are run whether named or not.")
+    attackers: tuple[str, ...] = Field(min_length=1)
+    recognisers: tuple[str, ...] = Field(min_length=1)
+    people: PeopleConfig
+    scoring: ScoringConfig = ScoringConfig()
+    latency_photos: int = Field(20, ge=2, description="Photographs protected one by one, for the latency.")
+    engine: Literal["local", "dask"] = Field("local", description="The result does not depend on it.")
+    workers: int = Field(2, ge=1, description="Processes; the result does not depend on it.")
+    dask_scheduler: str = Field(
+        "", description="Address of a running Dask scheduler whose workers share this file system; empty: start one."
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for key in ("protectors", "attackers", "recognisers"):
+            names: tuple[str, ...] = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key} names one of {', '.join(names)} twice")
+        return self
+
+    @classmethod
+    def for_tier(cls, name: str) -> EvaluateConfig:
+        """The preset of a tier: ``smoke`` (minutes), ``standard`` or ``full``.
+
+        Raises:
+            ValueError: If there is no such tier.
+        """
+        if name not in _PRESETS:
+            raise ValueError(f"no tier is called {name!r}; choose one of {', '.join(_PRESETS)}")
+        return cls.model_validate({"tier": name, **_PRESETS[name]})
+
+    @classmethod
+    def for_preset(cls, name: str, tier: str) -> EvaluateConfig:
+        """The survey's experiment ``S1`` or ``S2`` with the attackers and controls of a tier.
+
+        Deviations from the publication are named in the result, see :mod:`evaluation.matrix.presets`.
+
+        Raises:
+            ValueError: If there is no such preset or tier.
+        """
+        if name not in _SURVEY:
+            raise ValueError(f"no preset is called {name!r}; choose one of {', '.join(_SURVEY)}")
+        base = cls.for_tier(tier).model_dump()
+        return cls.model_validate({**base, "preset": name, "people": {**base["people"], **_SURVEY[name]}})
+
+
+def controls(size_px: int) -> tuple[str, ...]:
+    """Controls of the evaluation itself, for frames of that size; they are run whether named or not.
+
+    The pixelation is light, the blur mild and without noise: attackers who know them must see through. The noise has
+    the survey's uniform budget of .03.
+    """
+    return ("identity", f"gaussian-blur:sd=0.05,px={size_px}", "pixelate:cells=28", "noise:linf=0.03")
+
+
+_SURVEY: dict[str, dict[str, Any]] = {
+    "S1": {"test_people": 50, "captures": 10, "gallery_captures": 8, "size_px": 112},
+    "S2": {"test_people": 500, "captures": 2, "gallery_captures": 1, "size_px": 112},
+}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "protectors": controls(112),
+        "attackers": ["as-published", "video-average-4", "linear-protected", "known-psf"],
+        "recognisers": ["sface"],
+        "people": {
+            "train_people": 30, "validation_people": 8, "calibration_people": 40, "test_people": 60,
+            "captures": 4, "gallery_captures": 2, "fit_captures": 1,
+        },
+        "scoring": {"template_photos": [1, 2]},
+        "latency_photos": 5,
+    },
+    "standard": {
+        "protectors": controls(112),
+        "attackers": [
+            "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign",
+            "generic-restorer", "purifier", "restorer", "linear-protected", "fine-tuned-protected",
+            "end-to-end-protected", "scratch-protected", "pixels-discriminant", "known-psf", "known-psf-wrong-10",
+            "known-psf-wrong-20", "known-psf-linear", "subtract-average",
+        ],
+        "recognisers": ["sface", "dlib-resnet", "faceres"],
+        "people": {
+            "train_people": 200, "validation_people": 40, "calibration_people": 60, "test_people": 50,
+            "captures": 10, "gallery_captures": 5, "fit_captures": 10,
+        },
+    },
+    "full": {
+        "protectors": controls(112),
+        "attackers": [
+            "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign",
+            "generic-restorer", "purifier", "restorer", "linear-protected", "fine-tuned-protected",
+            "end-to-end-protected", "scratch-protected", "pixels-discriminant", "known-psf", "known-psf-wrong-10",
+            "known-psf-wrong-20", "known-psf-linear", "subtract-average",
+        ],
+        "recognisers": ["sface", "dlib-resnet", "faceres"],
+        "people": {
+            "train_people": 600, "validation_people": 80, "calibration_people": 250, "test_people": 150,
+            "captures": 20, "gallery_captures": 10, "fit_captures": 10,
+        },
+    },
+}  # fmt: skip

@@ -1,0 +1,372 @@
+"""Jobs of the matrix. Each is a function of files, configuration and names, and leaves its result in the store.
+
+A job that fails tells why instead of ending the run: one attacker must not take the others with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evaluation.config import EvaluateConfig, Tier
+from evaluation.cost import measured
+from evaluation.errors import EvaluationError
+from evaluation.image_attackers.base import ImageAttacker
+from evaluation.matrix.people import PARTS, Part, restore, shown_as
+from evaluation.matrix.remember import remembering
+from evaluation.matrix.scoring import (
+    COMBINATIONS,
+    Labels,
+    centre_of,
+    centred,
+    compare,
+    freeze,
+    threshold_json,
+)
+from evaluation.matrix.store import Store, code_hash, content_key, tensor_hash
+from evaluation.metrics import Floats
+from evaluation.photos import Knowledge, Photos
+from evaluation.pool import derived_seed
+from faces.families import Recogniser
+from faces.protection import KnownBlur, Protector
+from faces.samples import linear_to_srgb, srgb_to_linear
+
+MakeProtector = Callable[[str], Protector]
+MakeAttacker = Callable[[str, Tier], ImageAttacker]
+LoadRecogniser = Callable[[str], Recogniser]
+
+#: Photographs in a batch when the throughput is measured.
+BATCHES = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where jobs find everything.
+
+    Attributes:
+        folder: the run folder, with the faces under ``work/``.
+        cache: folder of the store.
+        config: of the run.
+        faces_hash: hash of the manifest of all faces.
+        make_protector: importable.
+        make_attacker: importable; name and tier.
+        load_recogniser: importable.
+    """
+
+    folder: Path
+    cache: Path
+    config: EvaluateConfig
+    faces_hash: str
+    make_protector: MakeProtector
+    make_attacker: MakeAttacker
+    load_recogniser: LoadRecogniser
+
+    @property
+    def store(self) -> Store:
+        """Where results are kept."""
+        return Store(self.cache)
+
+    def part(self, name: str) -> Part:
+        """One part of the split."""
+        return restore(self.folder, name)
+
+    def rows(self, key: str) -> dict[str, Floats]:
+        """Embeddings in the store, in float64.
+
+        Raises:
+            EvaluationError: they are gone.
+        """
+        found = self.store.read(key)
+        if found is None:
+            raise EvaluationError(f"the result {key} is gone from {self.cache}; run again with --resume.")
+        return {name: tensor.double().numpy() for name, tensor in found[0].items()}
+
+    def recogniser(self, name: str) -> Recogniser:
+        """A recogniser that looks up what it has embedded before."""
+        return remembering(self.load_recogniser(name), self.store)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job returns.
+
+    Attributes:
+        value: its result, None if it failed.
+        reason: why it failed, or "".
+    """
+
+    value: Any
+    reason: str = ""
+
+
+def guarded(function: Callable[..., Any], *arguments: Any) -> Outcome:
+    """Run a job; an exception becomes the reason of its failure."""
+    try:
+        return Outcome(function(*arguments))
+    except Exception as error:  # noqa: BLE001  whatever an attacker or protector does wrong, the others go on
+        return Outcome(None, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def describe(site: Site, protector: str) -> dict[str, Any]:
+    """What a protector declares; the optics that an attacker may know go into the run folder.
+
+    Returns:
+        the declaration as plain values, and ``blur``: whether there are optics.
+    """
+    made = site.make_protector(protector)
+    said, blur = made.declaration, made.blur
+    if blur is not None:
+        key = _blur_key(protector)
+        Store(site.folder / "work").write(key, {"psf": blur.psf}, {"noise_sd": blur.noise_sd, "planes": blur.planes})
+    plain = dataclasses.asdict(said)
+    return {
+        **plain, "threats": sorted(said.threats), "settings": dict(said.settings),
+        "blur": blur is not None,
+    }  # fmt: skip
+
+
+def known_blur(folder: Path, protector: str) -> KnownBlur | None:
+    """The optics that :func:`describe` left in the run folder."""
+    found = Store(folder / "work").read(_blur_key(protector))
+    if found is None:
+        return None
+    tensors, facts = found
+    return KnownBlur(tensors["psf"], facts["noise_sd"], facts["planes"])
+
+
+def _blur_key(protector: str) -> str:
+    return f"blur-{hashlib.sha256(protector.encode()).hexdigest()[:40]}"
+
+
+def strength(site: Site, recogniser: str, part: str) -> dict[str, Any]:
+    """Clean embeddings of one part by a recogniser as published: for its threshold and its strength gate."""
+    photos = site.part(part).photos
+    made = site.recogniser(recogniser)
+    key = content_key("clean", recogniser=recogniser, weights=made.weights_hash, faces=site.faces_hash, part=part)
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        with torch.no_grad():
+            return {"rows": made.embed(photos.images(), photos.points5)}, {}
+
+    site.store.once(key, make)
+    return {
+        "key": key, "family": made.family, "weights_sha256": made.weights_hash, "reserved": made.reserved,
+        "differentiable": made.differentiable,
+    }  # fmt: skip
+
+
+def protect(site: Site, protector: str, part: str, frames: int) -> dict[str, Any]:
+    """Protected photographs of one part; of several frames their average in linear light.
+
+    A protector that must see a person first is shown the spare photographs of that part.
+
+    Returns:
+        ``key`` of the pictures in the store, ``seconds`` of protection (one frame), ``fit_seconds``, ``images``,
+        ``peak_growth_bytes`` (see :class:`evaluation.cost.Cost`).
+    """
+    faces = site.part(part)
+    photos, spare = faces.photos, faces.spare
+    made = site.make_protector(protector)
+    said = made.declaration
+    shown = [photos.faces.images, photos.points5, photos.identity]
+    if said.person_specific:
+        shown += [spare.faces.images, spare.points5, spare.identity]
+    key = content_key(
+        "protected", name=said.name, settings=said.settings, code=code_hash(type(made)), protector=protector,
+        pictures=tensor_hash(*shown), part=part, frames=frames, seed=site.config.seed,
+    )  # fmt: skip
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        with measured() as prepared:
+            fit(made, spare, photos, derived_seed(site.config.seed, "fit", protector, part))
+        light = torch.zeros(photos.faces.images.shape, dtype=torch.float64)
+        with measured() as spent:
+            for frame in range(frames):
+                seed = derived_seed(site.config.seed, "protect", protector, part, str(frame))
+                drawn = protected_images(made, photos, seed)
+                if frames > 1:
+                    light += srgb_to_linear(drawn.double())
+        levels = drawn if frames == 1 else linear_to_srgb(light / frames)
+        facts = {
+            "seconds": (spent.seconds or 0.0) / frames, "fit_seconds": prepared.seconds, "images": len(photos),
+            "peak_growth_bytes": spent.peak_growth_bytes,
+        }  # fmt: skip
+        return {"levels": (levels * 255).round().to(torch.uint8)}, facts
+
+    _, facts = site.store.once(key, make)
+    return {"key": key, **facts}
+
+
+def fit(protector: Protector, spare: Photos, photos: Photos, seed: int) -> None:
+    """Show a protector the people it must know.
+
+    Raises:
+        EvaluationError: somebody has no spare photograph.
+    """
+    if not protector.declaration.person_specific:
+        return
+    strangers = set(photos.identity.tolist()) - set(spare.identity.tolist())
+    if strangers:
+        raise EvaluationError(
+            f"{protector.declaration.name} must see each person first, but {len(strangers)} of {photos.people} people "
+            "have no photograph to spare; raise people.fit_captures, or give more photographs of each person."
+        )
+    protector.fit(spare.images(), spare.points5, spare.identity, torch.Generator().manual_seed(seed))
+
+
+def protected_images(protector: Protector, photos: Photos, seed: int) -> Tensor:
+    """Protected photographs (N, 3, S, S) in 0..1, checked.
+
+    Raises:
+        EvaluationError: another shape, or values that are not finite or out of range.
+    """
+    images = photos.images()
+    generator = torch.Generator().manual_seed(seed)
+    drawn = protector.protect(images, photos.points5, photos.identity, generator).detach()
+    if drawn.shape != images.shape or not bool(torch.isfinite(drawn).all()):
+        raise EvaluationError(
+            f"{protector.declaration.name} returned {tuple(drawn.shape)} for {tuple(images.shape)}, or values that are "
+            "not finite; mend the protector."
+        )
+    if float(drawn.min()) < 0 or float(drawn.max()) > 1:
+        raise EvaluationError(
+            f"{protector.declaration.name} returned values in {float(drawn.min()):.3f}..{float(drawn.max()):.3f}; "
+            "clamp them to 0..1."
+        )
+    return drawn
+
+
+def protected_photos(site: Site, part: str, key: str) -> Photos:
+    """The photographs of a part as :func:`protect` left them."""
+    found = site.store.read(key)
+    if found is None:
+        raise EvaluationError(f"the protected photographs {key} are gone from {site.cache}; run again with --resume.")
+    return shown_as(site.part(part).photos, found[0]["levels"])
+
+
+def attack(site: Site, protector: str, attacker: str, recogniser: str, protected: Mapping[str, str]) -> dict[str, Any]:
+    """One attacker on one protector through one recogniser: fit, freeze its own thresholds, then look at the test.
+
+    An attacker above K0 changes what embeddings look like, so it sets thresholds of its own: calibration people, clean
+    and protected, go through its own pipeline, for each combination of gallery and probe. The photographs of the test
+    are read after that.
+
+    Args:
+        site: see there.
+        protector: name.
+        attacker: name.
+        recogniser: name.
+        protected: key of the protected photographs of each part, with the attacker's number of frames.
+
+    Returns:
+        ``key`` of the test embeddings in the store, what the attacker declares, its ``seconds``, and its own
+        ``thresholds`` by combination; or ``inapplicable`` with the reason.
+    """
+    config = site.config
+    made, through = site.make_attacker(attacker, config.tier), site.recogniser(recogniser)
+    said = {
+        "level": made.level, "knowledge": made.knowledge, "budget": made.budget, "control": made.control,
+        "frames": made.frames,
+    }  # fmt: skip
+    blur = known_blur(site.folder, protector)
+    key = content_key(
+        "attack", attacker=attacker, tier=config.tier, code=code_hash(type(made)), recogniser=recogniser,
+        weights=through.weights_hash, faces=site.faces_hash, protected=dict(protected), alphas=config.scoring.alphas,
+        blur=None if blur is None else [tensor_hash(blur.psf), blur.noise_sd, blur.planes], seed=config.seed,
+    )  # fmt: skip
+    knowledge: Knowledge | None = None
+    if site.store.facts(key) is None:
+        clean = {name: site.part(name).photos for name in PARTS[:2]}
+        shown = {name: protected_photos(site, name, protected[name]) for name in PARTS[:2]}
+        seed = derived_seed(config.seed, "attack", protector, attacker, recogniser)
+        knowledge = Knowledge(clean["train"], shown["train"], clean["validation"], shown["validation"], blur, seed)
+        reason = made.inapplicable(knowledge, through)
+        if reason is not None:
+            return {**said, "inapplicable": reason}
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if knowledge is None:
+            raise EvaluationError(f"{site.store.path(key)} is damaged; delete it and run again.")
+        start = time.perf_counter()
+        made.fit(through, knowledge)
+        fitted = time.perf_counter()
+        tensors: dict[str, Tensor] = {}
+        thresholds: dict[str, Any] = {}
+        if own_thresholds(made.level):
+            photos = site.part("calibration").photos
+            rows = {
+                False: embedded(made, photos, protected=False),
+                True: embedded(made, protected_photos(site, "calibration", protected["calibration"]), protected=True),
+            }
+            centres = {side: centre_of(values) for side, values in rows.items()}
+            sides, labels = centred(rows, centres), Labels.of(photos)
+            for name in COMBINATIONS:
+                frozen = freeze(compare(sides, labels, name), config.scoring.alphas, site.faces_hash)
+                thresholds[name] = [threshold_json(value) for value in frozen.values()]
+            tensors = {f"centre-{_side(side)}": torch.from_numpy(value) for side, value in centres.items()}
+        calibrated = time.perf_counter()
+        photos = site.part("test").photos
+        tensors["clean"] = torch.from_numpy(embedded(made, photos, protected=False))
+        shown_test = protected_photos(site, "test", protected["test"])
+        tensors["protected"] = torch.from_numpy(embedded(made, shown_test, protected=True))
+        end = time.perf_counter()
+        facts = {
+            "thresholds": thresholds,
+            "seconds": {"fit": fitted - start, "calibrate": calibrated - fitted, "embed": end - calibrated},
+        }
+        return tensors, facts
+
+    _, facts = site.store.once(key, make)
+    return {**said, "key": key, **facts}
+
+
+def own_thresholds(level: str) -> bool:
+    """Whether an attacker of that level sets thresholds of its own."""
+    return level not in ("K0", "K4")
+
+
+def _side(protected: bool) -> str:
+    return "protected" if protected else "clean"
+
+
+def embedded(attacker: ImageAttacker, photos: Photos, *, protected: bool) -> Floats:
+    """Embeddings (N, D) in float64; a face that the attacker did not acquire is a row of NaN.
+
+    Raises:
+        EvaluationError: not one row for each photograph.
+    """
+    rows = attacker.embed(photos, protected=protected)
+    if rows.ndim != 2 or len(rows) != len(photos):
+        raise EvaluationError(f"{attacker.name} returned {tuple(rows.shape)} for {len(photos)} photographs.")
+    return rows.detach().double().numpy()
+
+
+def latency(site: Site, protector: str) -> dict[str, Any]:
+    """Seconds of single photographs, and of batches, on a warm protector.
+
+    Returns:
+        ``single_s`` of each photograph and ``batch_s`` by batch size.
+    """
+    faces = site.part("test")
+    made = site.make_protector(protector)
+    fit(made, faces.spare, faces.photos, derived_seed(site.config.seed, "fit", protector, "test"))
+
+    def seconds(rows: Tensor, seed: int) -> float:
+        photos = faces.photos.subset(rows)
+        start = time.perf_counter()
+        protected_images(made, photos, seed)
+        return time.perf_counter() - start
+
+    count = min(site.config.latency_photos, len(faces.photos))
+    seconds(torch.arange(1), 0)
+    single = [seconds(torch.tensor([row]), row) for row in range(count)]
+    batches = {size: seconds(torch.arange(size), size) for size in BATCHES if size <= len(faces.photos)}
+    return {"single_s": single, "batch_s": {str(size): value for size, value in batches.items()}}

@@ -1,0 +1,118 @@
+"""The job that says what protection does to the pictures, and whether a face is still found on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation import quality
+from evaluation.image_attackers.base import thin
+from evaluation.matrix.jobs import Site, protected_photos
+from evaluation.matrix.store import content_key, tensor_hash
+from evaluation.photos import Photos
+from faces import weights
+from faces.detection import FaceDetector
+from faces.errors import FacesError
+from faces.recognisers import load_sface
+
+#: Columns of the result table that come from here; None where nothing was measured.
+COLUMNS = (
+    "fta", "fta_clean", "ssim", "ssim_median", "ssim_p5", "dssim", "psnr", "linf", "l2", "deep_distance",
+)  # fmt: skip
+#: Convolutions of SFace (of 27) behind which feature maps are compared: strides 2, 4 and 8.
+_DEPTHS = (4, 8, 12)
+_CHUNK = 32
+#: Photographs whose deep features are compared: two passes of a network for each.
+_DEEP = 64
+
+
+def measure(site: Site, protector: str, key: str) -> dict[str, Any]:
+    """Quality of the protected probes of the test against the clean ones, and failures to acquire.
+
+    Args:
+        site: see there.
+        protector: name.
+        key: of its protected photographs.
+    """
+    everything = site.part("test").photos
+    probes = ~everything.gallery
+    clean, protected = everything.subset(probes), protected_photos(site, "test", key).subset(probes)
+    return {**pictures(clean, protected, deep_features()), **acquisition(site, protected, clean)}
+
+
+def columns(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The columns of the result table from what :func:`measure` returned, if it did."""
+    return {name: None if found is None else found.get(name) for name in COLUMNS}
+
+
+def pictures(clean: Photos, protected: Photos, features: quality.Features | None) -> dict[str, Any]:
+    """Similarity of protected and clean pictures, means over photographs; ``psnr`` is None where none was changed."""
+    pairs = list(zip(clean.images().split(_CHUNK), protected.images().split(_CHUNK), strict=True))
+
+    def mean(measure_: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return torch.cat([measure_(first, second) for first, second in pairs])
+
+    similar, error = mean(quality.ssim), mean(quality.psnr)
+    changed = error[torch.isfinite(error)]
+    found = {
+        "ssim": float(similar.mean()),
+        "ssim_median": float(similar.median()),
+        "ssim_p5": float(similar.quantile(0.05)),
+        "dssim": float((1 - similar.mean()) / 2),
+        "psnr": float(changed.mean()) if len(changed) else None,
+        "linf": float(mean(quality.linf_distance).max()),
+        "l2": float(mean(quality.l2_distance).mean()),
+    }
+    if features is not None:
+        few = thin(clean, _DEEP)
+        pairs = list(
+            zip(clean.subset(few).images().split(_CHUNK), protected.subset(few).images().split(_CHUNK), strict=True)
+        )
+        found["deep_distance"] = float(mean(partial(quality.deep_feature_distance, features=features)).mean())
+    return found
+
+
+def deep_features() -> quality.Features | None:
+    """Maps of three depths of SFace, from frames in 0..1; None without its weights."""
+    try:
+        network = load_sface().folded()
+    except FacesError:
+        return None
+
+    @torch.no_grad()
+    def maps(images: Tensor) -> list[Tensor]:
+        current = functional.interpolate(images, size=network.input_size, mode="bilinear", align_corners=False)
+        current, found = (current.float() * 255 - 127.5) / 128, []
+        for at, unit in enumerate(network.backbone):
+            current = unit(current)
+            if at in _DEPTHS:
+                found.append(current)
+        return found
+
+    return maps
+
+
+def acquisition(site: Site, protected: Photos, clean: Photos) -> dict[str, Any]:
+    """Failure to acquire: share of probes on which a detector finds no face; empty without the detector's weights."""
+    try:
+        detector = FaceDetector()
+    except FacesError:
+        return {}
+
+    def lost(photos: Photos) -> float:
+        shown = photos.faces.images
+        key = content_key("detected", detector=weights.info("yunet").sha256, pictures=tensor_hash(shown))
+
+        def detect() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            pictures = shown.permute(0, 2, 3, 1).contiguous().numpy()
+            return {"found": torch.tensor([bool(detector.detect(picture)) for picture in pictures])}, {}
+
+        found, _ = site.store.once(key, detect)
+        return float(1 - found["found"].double().mean())
+
+    return {"fta_clean": lost(clean), "fta": lost(protected)}

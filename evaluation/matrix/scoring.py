@@ -1,0 +1,246 @@
+"""From embeddings to figures: four combinations of gallery and probe, thresholds, trials, leakage and templates.
+
+A failure to acquire is never skipped. An attacker marks a photograph that it cannot use by a row of NaN; it then
+guesses: it accepts with the probability alpha, and names one of the G enrolled people with 1/G.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evaluation.errors import EvaluationError
+from evaluation.metrics import Bools, Floats, Ints, ScoreMatrix, eer, embedding_mean, roc_auc, score_matrix, unit
+from evaluation.photos import Photos
+from evaluation.protection import credited, matches, psr, psr_net
+from evaluation.statistics import Interval, auc_interval, korn_graubard, per_identity
+from evaluation.threshold import Threshold, freeze_threshold
+
+#: Whether gallery and probe are protected.
+COMBINATIONS: dict[str, tuple[bool, bool]] = {
+    "CC": (False, False),
+    "CP": (False, True),
+    "PC": (True, False),
+    "PP": (True, True),
+}
+#: False match rates at which the DET curve is drawn.
+DET_FMR = np.logspace(-4, 0, 49)
+#: Embeddings of one part, clean (False) and protected (True).
+Sides = Mapping[bool, Floats]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Who is on the photographs of a part, and which are enrolled.
+
+    Attributes:
+        identity: (N,).
+        gallery: (N,).
+        capture: (N,) number of the photograph of that person.
+    """
+
+    identity: Ints
+    gallery: Bools
+    capture: Ints
+
+    @classmethod
+    def of(cls, photos: Photos) -> Labels:
+        """The labels of photographs."""
+        return cls(photos.identity.numpy(), photos.gallery.numpy(), photos.faces.capture.numpy())
+
+    @property
+    def people(self) -> int:
+        """Number of identities."""
+        return len(np.unique(self.identity))
+
+    def first_enrolled(self, photos: int) -> Bools:
+        """(N,) gallery photographs that remain when each person enrols at most so many, the earliest ones."""
+        kept = np.zeros(len(self.identity), dtype=bool)
+        for person in np.unique(self.identity):
+            rows = np.flatnonzero((self.identity == person) & self.gallery)
+            kept[rows[np.argsort(self.capture[rows], kind="stable")][:photos]] = True
+        return kept
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All probes of a part against its templates.
+
+    Attributes:
+        matrix: of the probes that could be used, against the people who have a template.
+        used: (P,) which of all probes are in the matrix.
+        probe_id: (P,) all of them.
+        enrolled: people who should have a template.
+    """
+
+    matrix: ScoreMatrix
+    used: Bools
+    probe_id: Ints
+    enrolled: int
+
+    def accepted(self, threshold: Threshold) -> Floats:
+        """(P,) decision for each probe against its own template; a guess accepts with probability alpha."""
+        return matches(self._all(self.matrix.genuine), threshold, acquired=self.used)
+
+    def named(self, k: int = 1) -> Floats:
+        """(P,) whether each probe's own person is among the k best; a guess names one of all enrolled."""
+        return credited(self._all(self.matrix.rank <= k), self.used, min(1.0, k / self.enrolled))
+
+    def _all(self, values: ArrayLike) -> Floats:
+        """(P,) values of the probes in the matrix, 0 for the others."""
+        result = np.zeros(len(self.used))
+        result[self.used] = values
+        return result
+
+
+def centred(sides: Sides, centres: Mapping[bool, Floats]) -> dict[bool, Floats]:
+    """Unit rows after the mean of other people is taken off; rows of NaN stay."""
+    result = {}
+    for side, rows in sides.items():
+        good = np.isfinite(rows).all(axis=1)
+        moved = np.full(rows.shape, np.nan)
+        if good.any():
+            moved[good] = unit(rows[good], centres[side])
+        result[side] = moved
+    return result
+
+
+def centre_of(rows: Floats) -> Floats:
+    """Mean direction (D,) of the rows that could be used."""
+    good = np.isfinite(rows).all(axis=1)
+    if not good.any():
+        raise EvaluationError("the attacker could use no photograph of the calibration people.")
+    return embedding_mean(rows[good])
+
+
+def compare(
+    sides: Sides, labels: Labels, combination: str, gallery_rows: Floats | None = None, gallery: Bools | None = None
+) -> Comparison:
+    """Compare probes with templates.
+
+    Args:
+        sides: embeddings (N, D) of all photographs, see :func:`centred`.
+        labels: of the photographs.
+        combination: one of :data:`COMBINATIONS`.
+        gallery_rows: (N, D) embeddings for the gallery in place of those of the combination.
+        gallery: (N,) which photographs are enrolled, in place of all of the gallery.
+
+    Raises:
+        EvaluationError: fewer than two people could be enrolled, or no probe be used.
+    """
+    enrol, probe = COMBINATIONS[combination]
+    known = sides[enrol] if gallery_rows is None else gallery_rows
+    seen = sides[probe]
+    shown = labels.gallery if gallery is None else gallery
+    enrolled = np.flatnonzero(shown & np.isfinite(known).all(axis=1))
+    probes = np.flatnonzero(~labels.gallery)
+    used = np.isfinite(seen[probes]).all(axis=1) & np.isin(labels.identity[probes], labels.identity[enrolled])
+    if not used.any():
+        raise EvaluationError(
+            f"the attacker could use none of the {len(probes)} probes of the combination {combination}."
+        )
+    matrix = score_matrix(known[enrolled], labels.identity[enrolled], seen[probes[used]], labels.identity[probes[used]])
+    return Comparison(matrix, used, labels.identity[probes], len(np.unique(labels.identity[shown])))
+
+
+def freeze(comparison: Comparison, alphas: Sequence[float], manifest_hash: str) -> dict[float, Threshold]:
+    """Thresholds on calibration people: the primary one always, others where impostors suffice (the rule of 30)."""
+    frozen = {}
+    for alpha in alphas:
+        impostor = comparison.matrix.impostor
+        if alpha == alphas[0] or impostor.size * alpha >= 30:
+            frozen[alpha] = freeze_threshold(impostor, alpha, manifest_hash=manifest_hash)
+    return frozen
+
+
+def threshold_json(threshold: Threshold) -> dict[str, Any]:
+    """A threshold as plain values."""
+    return {
+        "alpha": threshold.alpha, "value": threshold.value, "n": threshold.n, "supported": threshold.supported,
+        "manifest_hash": threshold.manifest_hash,
+    }  # fmt: skip
+
+
+def threshold_from(values: Mapping[str, Any]) -> Threshold:
+    """The threshold that :func:`threshold_json` wrote down."""
+    return Threshold(values["alpha"], values["value"], values["n"], values["manifest_hash"])
+
+
+def net_protection(accepted: Floats, clean: Floats, people: Ints) -> Interval | None:
+    """:func:`evaluation.protection.psr_net`, or None where fewer than two people match clean.
+
+    Args:
+        accepted: (P,) of the attack.
+        clean: (P,) of the recogniser as published on clean photographs; a guess is no match.
+        people: (P,).
+    """
+    pairs = clean == 1
+    return psr_net(accepted, pairs, people) if len(np.unique(people[pairs])) >= 2 else None
+
+
+def figures(
+    comparison: Comparison,
+    clean: Comparison,
+    thresholds: Mapping[float, Threshold],
+    clean_thresholds: Mapping[float, Threshold],
+) -> dict[str, Any]:
+    """Figures of one combination.
+
+    Args:
+        comparison: the attack.
+        clean: the recogniser as published, on clean photographs of the same people.
+        thresholds: of the attack, the primary one first.
+        clean_thresholds: of the clean recogniser.
+    """
+    people, matrix = comparison.probe_id, comparison.matrix
+    alpha = next(iter(thresholds))
+    threshold, clean_threshold = thresholds[alpha], clean_thresholds[alpha]
+    accepted, reference = comparison.accepted(threshold), clean.accepted(clean_threshold)
+    raw, net = psr(accepted, people), net_protection(accepted, reference, people)
+    rank1, area = korn_graubard(comparison.named(), people), auc_interval(matrix)
+    result: dict[str, Any] = {
+        "identities": raw.people,
+        "probes": len(people),
+        "alpha": alpha,
+        "threshold": threshold.value,
+        "threshold_clean": clean_threshold.value,
+        "fmr": float(threshold.accepts(matrix.impostor).mean()),
+        "psr": raw.value,
+        "psr_ci95": raw.ci,
+        "psr_net": None if net is None else net.value,
+        "ci95": None if net is None else net.ci,
+        "tar_clean": float(reference.mean()),
+        "rank1": rank1.value,
+        "rank1_ci95": rank1.ci,
+        "rank1_clean": float(clean.named().mean()),
+        "rank5": float(comparison.named(min(5, comparison.enrolled)).mean()),
+        "chance_rank1": 1 / comparison.enrolled,
+        "auc": roc_auc(matrix.genuine, matrix.impostor),
+        "auc_ci95": area.ci,
+        "eer": eer(matrix.genuine, matrix.impostor),
+        "not_acquired": float((~comparison.used).mean()),
+    }
+    for other in list(clean_thresholds)[1:]:
+        if other in thresholds:
+            at = net_protection(comparison.accepted(thresholds[other]), clean.accepted(clean_thresholds[other]), people)
+            result[f"psr_net_at_fmr_{other:g}"] = None if at is None else at.value
+    return result
+
+
+def protection_of_people(comparison: Comparison, threshold: Threshold) -> tuple[Ints, Floats]:
+    """Share of probes of each person that are not accepted: (identities in rising order, shares)."""
+    return per_identity(1 - comparison.accepted(threshold), comparison.probe_id)
+
+
+def leaked_gallery(sides: Sides, labels: Labels, share: float, seed: int) -> Floats:
+    """(N, D) protected embeddings, but clean in a share of all gallery photos; larger shares contain smaller ones."""
+    rows = np.flatnonzero(labels.gallery)
+    order = np.random.default_rng(seed).permutation(rows)
+    mixed = sides[True].copy()
+    leaked = order[: int(np.floor(share * len(rows) + 0.5))]
+    mixed[leaked] = sides[False][leaked]
+    return mixed
