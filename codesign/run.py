@@ -25,12 +25,16 @@ from codesign.photos import evaluate_mask
 from codesign.proof import MASK
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
-from evaluation.pool import derived_seed, run_jobs
+from evaluation.pool import derived_seed, run_jobs, threads
 from evaluation.protocols import Progress, RunStore
 from faces import weights
 from sim.camera import EncoderCamera
 
 __all__ = ["evaluate_mask", "train_mask"]
+
+#: Threads of what runs in this process, the design above all (jobs have one each): fixed, so that a machine with more
+#: cores finds the same mask.
+THREADS = 2
 
 
 def train_mask(config: TrainMaskConfig, run: RunStore, *, resume: bool, progress: Progress) -> dict[str, Any]:
@@ -53,6 +57,11 @@ def train_mask(config: TrainMaskConfig, run: RunStore, *, resume: bool, progress
         return dict(finished["summary"])
     if resume:
         progress.note(f"going on in {run.path}")
+    with threads(THREADS):
+        return _train_mask(config, run, progress)
+
+
+def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress) -> dict[str, Any]:
     _check_early(config)
     information, splits = _faces(config, run, progress)
     design = _design(config, run, splits, progress)

@@ -28,15 +28,25 @@ def derived_seed(seed: int, *names: str) -> int:
     return int.from_bytes(hashlib.sha256("/".join([str(seed), *names]).encode()).digest()[:6], "big")
 
 
-def _timed(index: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, Any, float]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start = time.monotonic()
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads, whatever the machine or the environment offers.
+
+    Sums are split by thread, so their last bits depend on the number, and training carries them on.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        result = function(*arguments)
+        yield
     finally:
-        torch.set_num_threads(threads)
-    return index, result, time.monotonic() - start
+        torch.set_num_threads(before)
+
+
+def _timed(index: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, Any, float]:
+    with threads(1):
+        start = time.monotonic()
+        result = function(*arguments)
+        return index, result, time.monotonic() - start
 
 
 def _in_worker(index: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, Any, float]:

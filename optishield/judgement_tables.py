@@ -92,8 +92,12 @@ def _filled(table: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{key: row[key] for key in keep} for row in table]
 
 
+def _with_sd(value: Any, sd: Any) -> str:
+    return f"{decimal(value)} ± {decimal(sd)}" if known(value) and known(sd) else "–"
+
+
 def quality(found: Sequence[Standing]) -> list[dict[str, str]]:
-    """What protection does to the pictures; a column without a value is left out."""
+    """What protection does to the pictures, and to what they serve for; a column without a value is left out."""
     table = []
     for one in found:
         row = one.rows[0] if one.rows else {}
@@ -106,6 +110,17 @@ def quality(found: Sequence[Standing]) -> list[dict[str, str]]:
             "distance of features": decimal(row.get("deep_distance")),
             "no face found": rate(row.get("fta")),
             "no face found, clean": rate(row.get("fta_clean")),
+            "same gender read": rate(row.get("gender_agreement")),
+            "same gender read, balanced": rate(row.get("gender_balanced_agreement")),
+            "gender read rightly": rate(row.get("gender_accuracy")),
+            "gender read rightly, clean": rate(row.get("gender_accuracy_clean")),
+            "same expression read": rate(row.get("expression_unchanged")),
+            "expression, 1 − total variation": decimal(row.get("expression_agreement")),
+            "landmark error (NME), clean": decimal(row.get("nme_clean")),
+            "rise of landmark error": decimal(row.get("nme_increase"), 4),
+            "kernel distance (KID)": _with_sd(row.get("kid"), row.get("kid_sd")),
+            "photos read": amount(row["utility_photos"]) if known(row.get("utility_photos")) else "–",
+            "photos in KID": amount(row["kid_photos"]) if known(row.get("kid_photos")) else "–",
         })  # fmt: skip
     shown = _filled(table)
     return shown if any(len(row) > 1 for row in shown) else []

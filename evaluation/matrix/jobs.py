@@ -24,6 +24,7 @@ from evaluation.matrix.people import PARTS, Part, restore, shown_as
 from evaluation.matrix.remember import remembering
 from evaluation.matrix.scoring import (
     COMBINATIONS,
+    LINKAGE,
     Labels,
     centre_of,
     centred,
@@ -256,8 +257,8 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
     """One attacker on one protector through one recogniser: fit, freeze its own thresholds, then look at the test.
 
     An attacker above K0 changes what embeddings look like, so it sets thresholds of its own: calibration people, clean
-    and protected, go through its own pipeline, for each combination of gallery and probe. The photographs of the test
-    are read after that.
+    and protected, go through its own pipeline, for each combination of gallery and probe; one at K0 does so for
+    linkage alone (:func:`adapts`). The photographs of the test are read after that.
 
     Args:
         site: see there.
@@ -300,17 +301,17 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
         fitted = time.perf_counter()
         tensors: dict[str, Tensor] = {}
         thresholds: dict[str, Any] = {}
-        if own_thresholds(made.level):
-            photos = site.part("calibration").photos
-            rows = {
-                False: embedded(made, photos, protected=False),
-                True: embedded(made, protected_photos(site, "calibration", protected["calibration"]), protected=True),
-            }
-            centres = {side: centre_of(values) for side, values in rows.items()}
-            sides, labels = centred(rows, centres), Labels.of(photos)
-            for name in COMBINATIONS:
-                frozen = freeze(compare(sides, labels, name), config.scoring.alphas, site.faces_hash)
-                thresholds[name] = [threshold_json(value) for value in frozen.values()]
+        photos = site.part("calibration").photos
+        rows = {
+            False: embedded(made, photos, protected=False),
+            True: embedded(made, protected_photos(site, "calibration", protected["calibration"]), protected=True),
+        }
+        centres = {side: centre_of(rows[side if adapts(made.level) else False]) for side in rows}
+        sides, labels = centred(rows, centres), Labels.of(photos)
+        for name in COMBINATIONS if adapts(made.level) else (LINKAGE,):
+            frozen = freeze(compare(sides, labels, name), config.scoring.alphas, site.faces_hash)
+            thresholds[name] = [threshold_json(value) for value in frozen.values()]
+        if adapts(made.level):
             tensors = {f"centre-{_side(side)}": torch.from_numpy(value) for side, value in centres.items()}
         calibrated = time.perf_counter()
         photos = site.part("test").photos
@@ -328,8 +329,13 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
     return {**said, "key": key, **facts}
 
 
-def own_thresholds(level: str) -> bool:
-    """Whether an attacker of that level sets thresholds of its own."""
+def adapts(level: str) -> bool:
+    """Whether an attacker of that level changes what embeddings look like, and sets its own centre and thresholds.
+
+    A recogniser as published keeps its frozen ones, but not where both sides are protected (:data:`LINKAGE`): to it,
+    photographs that went through one strong protector may all look alike, and at the clean threshold every pair of
+    strangers would pass for a link.
+    """
     return level not in ("K0", "K4")
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from evaluation import quality
 from evaluation.image_attackers.base import thin
+from evaluation.matrix import utility
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.store import content_key, tensor_hash
 from evaluation.photos import Photos
@@ -23,26 +24,49 @@ from faces.recognisers import load_sface
 #: Columns of the result table that come from here; None where nothing was measured.
 COLUMNS = (
     "fta", "fta_clean", "ssim", "ssim_median", "ssim_p5", "dssim", "psnr", "linf", "l2", "deep_distance",
+    *utility.COLUMNS,
 )  # fmt: skip
 #: Convolutions of SFace (of 27) behind which feature maps are compared: strides 2, 4 and 8.
 _DEPTHS = (4, 8, 12)
 _CHUNK = 32
 #: Photographs whose deep features are compared: two passes of a network for each.
-_DEEP = 64
+_DEEP = 32
 
 
 def measure(site: Site, protector: str, key: str) -> dict[str, Any]:
-    """Quality of the protected probes of the test against the clean ones, and failures to acquire.
+    """Quality of the protected probes of the test against the clean ones, failures to acquire, and what use is left.
 
     Args:
         site: see there.
         protector: name.
         key: of its protected photographs.
+
+    Returns:
+        :data:`COLUMNS`, and ``not_measured``: the reason for each that is None.
     """
-    everything = site.part("test").photos
+    everything, shown = site.part("test").photos, protected_photos(site, "test", key)
     probes = ~everything.gallery
-    clean, protected = everything.subset(probes), protected_photos(site, "test", key).subset(probes)
-    return {**pictures(clean, protected, deep_features()), **acquisition(site, protected, clean)}
+    clean, protected = everything.subset(probes), shown.subset(probes)
+    found = {
+        **pictures(clean, protected, deep_features()),
+        **acquisition(site, protected, clean),
+        **utility.measure(site, everything, shown),
+    }
+    reasons = dict(found.pop("not_measured"))
+    if found.get("psnr") is None:
+        reasons["psnr"] = "no picture was changed"
+    for columns_, name in ((("deep_distance",), "sface"), (("fta", "fta_clean"), "yunet")):
+        reasons.update({column: _absent(name) for column in columns_ if found.get(column) is None})
+    return {**columns(found), "not_measured": reasons}
+
+
+def _absent(name: str) -> str:
+    """Why registered weights cannot be used."""
+    try:
+        weights.verify(name)
+    except FacesError as error:
+        return str(error)
+    return f"the weights {name!r} could not be used"
 
 
 def columns(found: Mapping[str, Any] | None) -> dict[str, Any]:

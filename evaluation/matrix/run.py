@@ -77,8 +77,8 @@ def evaluate(
 
     Returns:
         The summary, plain values only. ``rows``, ``cost``, ``gates``, ``certificates``, ``headline``, ``comparisons``,
-        ``missing``, ``inapplicable``, ``exploratory``, ``deviations``, ``tables``, ``curves``, ``manifest``, ``tier``,
-        ``seed``, ``identities``. The run folder then also holds ``rows.parquet`` (without timings, so that it does not
+        ``missing``, ``not_measured``, ``inapplicable``, ``exploratory``, ``deviations``, ``tables``, ``curves``,
+        ``manifest``, ``tier``, ``seed``, ``identities``. The run folder then also holds ``rows.parquet`` (without timings, so that it does not
         depend on where it was made), ``cost.parquet`` and ``curves.safetensors``.
 
     Raises:
@@ -140,14 +140,27 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
     latencies = _each(state, "latency", jobs.latency, [(name,) for name in complete])
     attacked, inapplicable = _attack(state, {name: protectors[name] for name in complete}, protected, recognisers)
     scored = _score(state, attacked, recognisers)
-    methods = [(*given, recognisers) for given in tested if not protectors[given[0]]["control"]]
+    # Optics put another picture in the place of the photograph: no noise is of their size and leaves anything.
+    methods = [
+        (*given, recognisers)
+        for given in tested
+        if not protectors[given[0]]["control"] and "sensor" not in protectors[given[0]]["threats"]
+    ]
     equal_noise = {
         name: found for name, found in _each(state, "equal noise", noise.equal_noise, methods).items() if found
     }
     certified = _certify(state, complete, scored, information["identities"])
     costs = tables.cost_rows(protected, latencies, attacked)
     judged = verdicts.judge(
-        protectors, recognisers, scored, equal_noise, certified, qualities, information["exploratory"], config.seed
+        protectors,
+        recognisers,
+        scored,
+        equal_noise,
+        certified,
+        qualities,
+        controls(config.people.size_px),
+        information["exploratory"],
+        config.seed,
     )
     rows = [{**row, **quality.columns(qualities.get(row["protector"]))} for row in judged.rows]
     state.run.write_bytes("rows.parquet", parquet(rows))
@@ -173,6 +186,7 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
         "protectors": protectors,
         "recognisers": recognisers,
         "left_out": information["left_out"],
+        "not_measured": {name: found["not_measured"] for name, found in qualities.items() if found["not_measured"]},
         "manifest": {
             "code_sha256": program_hash(), "faces": information["manifest"], "faces_hash": information["hash"],
             "thresholds": {name: facts["thresholds"] for name, facts in recognisers.items()},
@@ -235,8 +249,7 @@ def _thresholds(state: _Run) -> dict[str, dict[str, Any]]:
 
 def _declarations(state: _Run) -> dict[str, dict[str, Any]]:
     config = state.site.config
-    named = {name.partition(":")[0] for name in config.protectors}
-    added = [name for name in controls(config.people.size_px) if name.partition(":")[0] not in named]
+    added = [name for name in controls(config.people.size_px) if name not in config.protectors]
     names = [*added, *config.protectors]
     found = dict(state.jobs("protectors", jobs.describe, [(name,) for name in names], names))
     return {names[index]: found[index] for index in sorted(found)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.matrix.jobs import Site, own_thresholds
+from evaluation.matrix.jobs import Site, adapts
 from evaluation.matrix.scoring import (
     COMBINATIONS,
     DET_FMR,
@@ -116,12 +116,12 @@ def score(
     labels, clean_frozen = Labels.of(site.part("test").photos), frozen_from(thresholds)
     plain = clean_sides(site, keys)
     found = site.rows(attacked["key"])
-    if own_thresholds(attacked["level"]):
+    if adapts(attacked["level"]):
         centres = {False: found["centre-clean"], True: found["centre-protected"]}
-        frozen = {name: frozen_from(values) for name, values in attacked["thresholds"].items()}
     else:
         centres = _both(centre_of(site.rows(keys["calibration"])["rows"]))
-        frozen = dict.fromkeys(COMBINATIONS, clean_frozen)
+    own = {name: frozen_from(values) for name, values in attacked["thresholds"].items()}
+    frozen = {**dict.fromkeys(COMBINATIONS, clean_frozen), **own}
     sides = centred({False: found["clean"], True: found["protected"]}, centres)
     reference = compare(plain, labels, "CC")
     rows, curves, people = [], {}, {}

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from evaluation.errors import EvaluationError
 from evaluation.metrics import Bools, Floats, Ints, ScoreMatrix, eer, embedding_mean, roc_auc, score_matrix, unit
 from evaluation.photos import Photos
-from evaluation.protection import credited, matches, psr, psr_net
-from evaluation.statistics import Interval, auc_interval, korn_graubard, per_identity
+from evaluation.protection import credited, identification_threshold, matches, psr, psr_net, supported_fpir
+from evaluation.statistics import ICC_FLOOR, Interval, auc_interval, korn_graubard, per_identity
 from evaluation.threshold import Threshold, freeze_threshold
 
 #: Whether gallery and probe are protected.
@@ -27,6 +27,8 @@ COMBINATIONS: dict[str, tuple[bool, bool]] = {
     "PC": (True, False),
     "PP": (True, True),
 }
+#: Both sides protected: are two protected photographs of one person linked?
+LINKAGE = "PP"
 #: False match rates at which the DET curve is drawn.
 DET_FMR = np.logspace(-4, 0, 49)
 #: Embeddings of one part, clean (False) and protected (True).
@@ -223,12 +225,42 @@ def figures(
         "auc_ci95": area.ci,
         "eer": eer(matrix.genuine, matrix.impostor),
         "not_acquired": float((~comparison.used).mean()),
+        **open_set(comparison),
     }
     for other in list(clean_thresholds)[1:]:
         if other in thresholds:
             at = net_protection(comparison.accepted(thresholds[other]), clean.accepted(clean_thresholds[other]), people)
             result[f"psr_net_at_fmr_{other:g}"] = None if at is None else at.value
     return result
+
+
+def open_set(comparison: Comparison) -> dict[str, Any]:
+    """Open-set search in a gallery of half the people: FNIR at the strictest FPIR that the other half supports.
+
+    People are put in rising order; the first, third, ... are enrolled, and the probes of the others are the non-mated
+    searches. These set the threshold under the same protection, as an operator would who watches false alarms; none of
+    the mated people takes part in it. A mated search misses if its mate does not score above the threshold; a guess
+    returns somebody with the probability FPIR, and the mate with one over the number of enrolled people. Searches of
+    one person are not independent: m of them count as m / (1 + (m - 1) rho), with the correlation that
+    :func:`evaluation.statistics.korn_graubard` assumes at least.
+
+    Returns:
+        ``fnir`` with ``fnir_ci95``, and ``fpir``, the rate aimed at; all None where no rate is supported.
+    """
+    matrix = comparison.matrix
+    enrolled = np.unique(comparison.probe_id)[::2]
+    shown, mated = np.isin(matrix.template_id, enrolled), np.isin(comparison.probe_id, enrolled)
+    strangers = ~np.isin(matrix.probe_id, enrolled)
+    searches = np.unique(matrix.probe_id[strangers], return_counts=True)[1]
+    fpir = supported_fpir(int((searches / (1 + (searches - 1) * ICC_FLOOR)).sum()))
+    if fpir is None or not shown.any():
+        return {"fnir": None, "fnir_ci95": None, "fpir": None}
+    threshold = identification_threshold(matrix.scores[np.ix_(strangers, shown)], fpir)
+    returned = np.zeros(len(comparison.used))
+    returned[comparison.used] = threshold.accepts(matrix.genuine)
+    found = credited(returned, comparison.used, fpir / len(enrolled))
+    missed = korn_graubard(1 - found[mated], comparison.probe_id[mated])
+    return {"fnir": missed.value, "fnir_ci95": missed.ci, "fpir": fpir}
 
 
 def protection_of_people(comparison: Comparison, threshold: Threshold) -> tuple[Ints, Floats]:

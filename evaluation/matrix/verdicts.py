@@ -45,6 +45,7 @@ def judge(
     equal_noise: Mapping[str, Mapping[str, Any]],
     certificates: Mapping[str, Mapping[str, Any]],
     qualities: Mapping[str, Mapping[str, Any]],
+    controls: Sequence[str],
     exploratory: str,
     seed: int,
 ) -> Judged:
@@ -57,13 +58,15 @@ def judge(
         equal_noise: of every protector that changes pixels, see :func:`evaluation.matrix.noise.equal_noise`.
         certificates: by protector.
         qualities: by protector, see :func:`evaluation.matrix.quality.measure`.
+        controls: the built-in controls with their settings (:func:`evaluation.config.controls`), by which gates are
+            decided; a user's own settings of the same protectors do not count.
         exploratory: why no claim can rest on these people, or "".
         seed: of permutation tests.
     """
     rows = [dict(row) for triple in sorted(scored) for row in scored[triple]["rows"]]
     gates = {
         **_recogniser_gates(recognisers),
-        **_control_gates(rows, recognisers),
+        **_control_gates(rows, recognisers, {_base(name): name for name in controls}),
         **_attacker_gates(rows, [name for name, said in protectors.items() if said["control"]]),
         **_noise_gates(scored, recognisers, equal_noise, seed),
         "certificate": _plain(gates_.certificate(_certified(rows, certificates))),
@@ -112,17 +115,19 @@ def _base(protector: str) -> str:
     return protector.partition(":")[0]
 
 
-def _control_gates(rows: Sequence[Mapping[str, Any]], recognisers: Mapping[str, Mapping[str, Any]]) -> Gates:
+def _control_gates(
+    rows: Sequence[Mapping[str, Any]], recognisers: Mapping[str, Mapping[str, Any]], controls: Mapping[str, str]
+) -> Gates:
     gates = {}
     for name, facts in recognisers.items():
         mine = [row for row in rows if row["recogniser"] == name]
-        idle = [row["psr_net"] for row in mine if row["protector"] == "identity" and row["level"] == "K0"]
+        idle = [row["psr_net"] for row in mine if row["protector"] == controls["identity"] and row["level"] == "K0"]
         known = [value for value in idle if value is not None]
         clean = facts["clean"]["rank1"]
         found = (
             gates_.identity_control(max(known) if known else None),
-            gates_.parrot_control(_best(mine, "K2", "pixelate"), clean),
-            gates_.wiener_control(_best(mine, "K3", "gaussian-blur"), clean),
+            gates_.parrot_control(_best(mine, "K2", controls["pixelate"]), clean),
+            gates_.wiener_control(_best(mine, "K3", controls["gaussian-blur"]), clean),
         )
         gates.update({f"{gate.name}/{name}": _plain(gate) for gate in found})
     return gates
@@ -134,7 +139,7 @@ def _best(rows: Sequence[Mapping[str, Any]], level: str, control: str) -> float 
         (
             row["rank1"]
             for row in rows
-            if _base(row["protector"]) == control and row["level"] == level and row["combination"] in ("CP", "PP")
+            if row["protector"] == control and row["level"] == level and row["combination"] in ("CP", "PP")
         ),
         default=None,
     )
@@ -384,6 +389,9 @@ def _claims(
         "detection_share": None
         if lost is None or lost_clean is None or lost_clean == 1
         else (1 - lost) / (1 - lost_clean),
+        # On photographs of people the increase is only how far a network's answer moved: no claim rests on it.
+        "nme_rise": None if quality.get("nme_clean") is None else quality.get("nme_increase"),
+        "expression_share": quality.get("expression_unchanged"),
         "certified_success": certified,
     }
     return gates_.claims({key: value for key, value in figures.items() if value is not None})

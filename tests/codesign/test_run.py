@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,18 @@ def test_every_job_is_logged_with_its_time(finished: Path) -> None:
     assert all(line["seconds"] > 0 for line in attacks)
 
 
-def test_killed_run_goes_on_to_the_same_figures_with_other_workers(
+@pytest.fixture
+def more_threads(finished: Path) -> Iterator[None]:
+    """As on a machine with more cores than that of the first run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_killed_run_goes_on_to_the_same_figures_with_other_workers_and_threads(
     finished: Path,
+    more_threads: None,
     train: Callable[..., int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

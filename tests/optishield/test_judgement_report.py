@@ -622,3 +622,29 @@ def test_costs_add_up_and_empty_columns_are_left_out() -> None:
         "all attacks on it": "–",
     }
     assert next(row for row in table if row["name"] == "cloak (budget=0.05)")["all attacks on it"] == "3.5 s"
+
+
+def test_what_is_left_of_use_stands_beside_the_quality() -> None:
+    summary, _ = example()
+    measured = {
+        "gender_agreement": 0.9083, "gender_balanced_agreement": 0.84, "expression_unchanged": 0.5, "nme_clean": 0.0704,
+        "expression_agreement": 0.5462, "nme_increase": -0.0004, "kid": 0.0224, "kid_sd": 0.0016, "kid_photos": 120,
+        "utility_photos": 120, "gender_accuracy": None,
+    }  # fmt: skip
+    for row in summary["rows"]:
+        row |= measured if row["protector"] == MILD else dict.fromkeys(measured)
+    table = judgement_tables.quality(judgement.standings(summary))
+    mine = next(row for row in table if row["name"] == judgement.label(MILD))
+    assert {key: value for key, value in mine.items() if key not in ("name", "SSIM")} == {
+        "same gender read": "90.8%",
+        "same gender read, balanced": "84%",
+        "same expression read": "50%",
+        "expression, 1 − total variation": "0.546",
+        "landmark error (NME), clean": "0.070",
+        "rise of landmark error": "−0.0004",
+        "kernel distance (KID)": "0.022 ± 0.002",
+        "photos read": "120",
+        "photos in KID": "120",
+    }
+    other = next(row for row in table if row["name"] == "identity")
+    assert {other[key] for key in mine if key not in ("name", "SSIM")} == {"–"}

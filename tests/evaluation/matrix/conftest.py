@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import EvaluateConfig
+from evaluation.config import EvaluateConfig, controls
 from evaluation.matrix import people
 from evaluation.matrix.run import evaluate
 from optishield.progress import QuietProgress
@@ -18,7 +18,7 @@ from tests.evaluation.matrix import matrix_fakes
 Evaluate = Callable[..., dict[str, Any]]
 SMALL = {
     "tier": "smoke",
-    "protectors": ["identity", "gaussian-blur", "pixelate", "noise", "negative", "hide"],
+    "protectors": [*controls(32), "negative", "hide"],
     "attackers": ["as-published", "average-4", "inverting"],
     "recognisers": ["pixels"],
     "people": {

@@ -69,7 +69,7 @@ def _judged(changes: dict[tuple[str, str], dict[str, Any]] | None = None, **othe
     given = {
         "equal_noise": {"cloak": {"spec": "noise:l2=3", "people": {"r": np.zeros(PEOPLE)}}}, "certificates": {},
         "qualities": {"cloak": {"fta": 0.02, "fta_clean": 0.0, "ssim_median": 0.95, "ssim_p5": 0.7}},
-        "exploratory": "", "seed": 0, **others,
+        "controls": ("identity", "pixelate", "gaussian-blur"), "exploratory": "", "seed": 0, **others,
     }  # fmt: skip
     return judge(PROTECTORS, recognisers, scored, **given)
 
@@ -168,3 +168,9 @@ def test_comparisons_are_paired_and_corrected() -> None:
 def test_surrogates_are_read_from_the_settings() -> None:
     assert surrogates({"settings": {"surrogates": "sface+dlib-resnet"}}) == ["sface", "dlib-resnet"]
     assert surrogates({"settings": {"eps": "0.03"}}) == []
+
+
+def test_a_control_with_settings_of_the_user_decides_no_gate() -> None:
+    judged = _judged(controls=("identity", "pixelate:cells=28", "gaussian-blur"))
+    assert judged.gates["parrot-control/r"]["passed"] is None
+    assert _judged().gates["parrot-control/r"]["passed"] is True
