@@ -78,8 +78,8 @@ def evaluate(
     Returns:
         The summary, plain values only. ``rows``, ``cost``, ``gates``, ``certificates``, ``headline``, ``comparisons``,
         ``missing``, ``not_measured``, ``inapplicable``, ``exploratory``, ``deviations``, ``tables``, ``curves``,
-        ``manifest``, ``tier``, ``seed``, ``identities``. The run folder then also holds ``rows.parquet`` (without timings, so that it does not
-        depend on where it was made), ``cost.parquet`` and ``curves.safetensors``.
+        ``manifest``, ``tier``, ``seed``, ``identities``. The run folder then also holds ``rows.parquet`` (without
+        timings, so that it does not depend on where it was made), ``cost.parquet`` and ``curves.safetensors``.
 
     Raises:
         EvaluationError, FacesError: with what to change.
