@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evaluation.attributes import balanced_accuracy, class_agreement, detection_rate, nme_increase, share_of_clean
+from evaluation.bands import DetBand, det_band, false_match_interval
 from evaluation.cost import Cost, measured
 from evaluation.errors import EvaluationError
 from evaluation.gates import Bar, Gate, Verdict
@@ -55,7 +56,6 @@ from evaluation.quality import (
     ssim,
 )
 from evaluation.statistics import (
-    DetBand,
     Gap,
     Interval,
     LeastProtection,
@@ -63,9 +63,7 @@ from evaluation.statistics import (
     WorstAttacker,
     attacker_summary,
     auc_interval,
-    det_band,
     detectable_difference,
-    false_match_interval,
     gap_closed,
     gap_closed_auc,
     holm,

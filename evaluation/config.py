@@ -123,6 +123,12 @@ _SURVEY: dict[str, dict[str, Any]] = {
     "S1": {"test_people": 50, "captures": 10, "gallery_captures": 8, "size_px": 112},
     "S2": {"test_people": 500, "captures": 2, "gallery_captures": 1, "size_px": 112},
 }
+_ALL_ATTACKERS = [
+    "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign", "generic-restorer",
+    "purifier", "restorer", "linear-protected", "fine-tuned-protected", "end-to-end-protected", "scratch-protected",
+    "pixels-discriminant", "known-psf", "known-psf-wrong-10", "known-psf-wrong-20", "known-psf-linear",
+    "subtract-average",
+]  # fmt: skip
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "protectors": controls(112),
@@ -137,12 +143,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
     "standard": {
         "protectors": controls(112),
-        "attackers": [
-            "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign",
-            "generic-restorer", "purifier", "restorer", "linear-protected", "fine-tuned-protected",
-            "end-to-end-protected", "scratch-protected", "pixels-discriminant", "known-psf", "known-psf-wrong-10",
-            "known-psf-wrong-20", "known-psf-linear", "subtract-average",
-        ],
+        "attackers": _ALL_ATTACKERS,
         "recognisers": ["sface", "dlib-resnet", "faceres"],
         "people": {
             "train_people": 200, "validation_people": 40, "calibration_people": 60, "test_people": 50,
@@ -151,12 +152,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
     "full": {
         "protectors": controls(112),
-        "attackers": [
-            "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign",
-            "generic-restorer", "purifier", "restorer", "linear-protected", "fine-tuned-protected",
-            "end-to-end-protected", "scratch-protected", "pixels-discriminant", "known-psf", "known-psf-wrong-10",
-            "known-psf-wrong-20", "known-psf-linear", "subtract-average",
-        ],
+        "attackers": _ALL_ATTACKERS,
         "recognisers": ["sface", "dlib-resnet", "faceres"],
         "people": {
             "train_people": 600, "validation_people": 80, "calibration_people": 250, "test_people": 150,

@@ -71,7 +71,7 @@ def false_match_rate(fmr: Interval, alpha: float, shared_identities: int) -> Gat
     """Gate 2: the frozen threshold means what it says, and no person is in two splits.
 
     Args:
-        fmr: on the test people (:func:`evaluation.statistics.false_match_interval`).
+        fmr: on the test people (:func:`evaluation.bands.false_match_interval`).
         alpha: rate that the threshold was set for.
         shared_identities: people who are in more than one split.
     """

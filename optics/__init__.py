@@ -11,21 +11,18 @@ from optics.information import (
     Certificate,
     check_attack,
     class_bits_upper,
-    clip_to_ball,
     fano_bound,
     gaussian_bits,
-    noisy_release,
-    release_bound,
     scene_distance,
     signal_dependent_bits,
     stationary_bits,
-    tar_bound,
 )
 from optics.lens import ThinLens
 from optics.masks import FlatMask, FreeformMask, PhaseMask, ZernikeMask, random_mask
 from optics.materials import AIR, FUSED_SILICA, PMMA, Material, get_material, index_differences
 from optics.psf import PointPsf, PupilToPsf
 from optics.pupil import PupilGrid
+from optics.release import clip_to_ball, noisy_release, release_bound, tar_bound
 from optics.sampling import SamplingReport, check_sampling
 from optics.sensor import Sensor, SensorSpec
 from optics.zernike import nm_to_noll, noll_to_nm, zernike_basis, zernike_values

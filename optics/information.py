@@ -1,10 +1,12 @@
 """Upper limits on what any attacker can learn about identity, in three tiers that must not be confused.
 
 * *certified*: a released vector is clipped to a ball and Gaussian noise is added. The limits follow from the release
-  alone; nothing is assumed about faces, optics or the attacker.
+  alone; nothing is assumed about faces, optics or the attacker. They are computed in :mod:`optics.release`.
 * *model-based*: mutual information I(ID; Y) of a Gaussian model, turned into a success rate by Fano's inequality. As
   true as the model; differentiable in whatever made the covariances (PSF, mask).
 * *empirical*: the limit of the best attack that was run. No bound.
+
+This module holds the model-based tier, and the :class:`Certificate` that states a limit of any tier.
 
 Success is that of naming the one of M people, all equally likely beforehand, whom T frames show. The attacker may hold
 a gallery, any photographs of them and full knowledge of the camera, but not the noise.
@@ -24,173 +26,13 @@ import torch
 from torch import Tensor
 
 from optics.errors import OpticsError
+from optics.release import as_double, check_frames, check_people, release_bound
 
 Tier = Literal["certified", "model-based", "empirical"]
 
 VACUOUS_FROM = 0.5  # a limit that lets an attacker name every second person protects nobody
 _DRAWS = 9_999  # of the pivot behind a confidence limit; the k-th smallest is exceeded with chance 1 - k / (draws + 1)
 _ROUNDING = 1e-5  # relative, as float32 products leave it; larger asymmetries or negative eigenvalues are refused
-
-
-def _double(name: str, value: float | Tensor) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float64)
-    if not bool(torch.isfinite(tensor).all()):
-        raise OpticsError(f"{name} holds values that are not finite; nothing can be bounded with them.")
-    return tensor
-
-
-def _check_frames(frames: int) -> None:
-    if frames < 1:
-        raise OpticsError(f"frames={frames} must be at least 1: the number of frames the attacker sees of one person.")
-
-
-def _check_people(people: int) -> None:
-    if people < 2:
-        raise OpticsError(f"people={people} must be at least 2; with one person there is nothing to guess.")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise OpticsError(f"{name}={value} must be a positive number.")
-
-
-# Tier "certified": clip and noise.
-
-
-def clip_to_ball(vectors: Tensor, mean: Tensor, radius: float) -> Tensor:
-    """Move vectors that lie outside a ball to its surface, towards the centre; leave the others alone.
-
-    Args:
-        vectors: Shape (N, d).
-        mean: Centre, shape (d,). It must be public: chosen without looking at the people to be protected.
-        radius: Radius C in the unit of the vectors.
-
-    Returns:
-        Shape (N, d), float64; no two results are further apart than 2 C.
-
-    Raises:
-        OpticsError: Shapes disagree, or a value is not finite (it could not be clipped).
-    """
-    _check_positive("radius", radius)
-    rows, centre = _double("vectors", vectors), _double("mean", mean)
-    if rows.ndim != 2 or centre.shape != rows.shape[1:]:
-        raise OpticsError(
-            f"vectors of shape {tuple(rows.shape)} and mean of shape {tuple(centre.shape)} do not fit; (N, d) and "
-            "(d,) are needed."
-        )
-    offset = rows - centre
-    # Within the ball the factor is radius / radius = 1 exactly.
-    factor = radius / torch.linalg.vector_norm(offset, dim=1, keepdim=True).clamp(min=radius)
-    return centre + offset * factor
-
-
-def noisy_release(vectors: Tensor, mean: Tensor, radius: float, noise_sd: float, generator: torch.Generator) -> Tensor:
-    """Clip vectors to a ball and add N(0, noise_sd^2) to each component: the Gaussian mechanism.
-
-    Any two scenes are then at most ``delta = 2 radius / noise_sd`` apart in one frame (delta-Gaussian differential
-    privacy: J. Dong, A. Roth, W. J. Su, J. R. Statist. Soc. B 84, 2022). Nothing but the result may leave the device.
-
-    Args:
-        vectors: Shape (N, d), one row for each frame to be released.
-        mean: Public centre, shape (d,).
-        radius: Clipping radius C in the unit of the vectors.
-        noise_sd: Standard deviation in the unit of the vectors.
-        generator: Source of the noise. Whoever knows its state can subtract the noise: seed it secretly in use.
-
-    Returns:
-        Shape (N, d), float64.
-
-    Raises:
-        OpticsError: As :func:`clip_to_ball`, or no noise.
-    """
-    _check_positive("noise_sd", noise_sd)
-    clipped = clip_to_ball(vectors, mean, radius)
-    return clipped + noise_sd * torch.randn(clipped.shape, generator=generator, dtype=torch.float64)
-
-
-def tar_bound(fmr: float | Tensor, delta: float | Tensor, frames: int = 1) -> Tensor:
-    """Highest true accept rate of any verifier: ``Phi(Phi^-1(FMR) + sqrt(T) delta)``.
-
-    For two scenes with means delta apart in units of the noise this is the Neyman-Pearson test itself, so it is
-    attained. It holds as well for people, who are mixtures of scenes, and for rates averaged over people: the right
-    side is a concave function of FMR, so averaging over scenes of either hypothesis cannot exceed it (Jensen).
-
-    Args:
-        fmr: False match rate, 0 to 1, any shape.
-        delta: Distance of the two scenes (:func:`scene_distance`), or its largest value 2 C / sigma for a clipped
-            release; zero or positive, broadcasts with ``fmr``.
-        frames: Frames T with independent noise.
-
-    Returns:
-        True accept rate (1 - FNMR), float64; differentiable in delta.
-
-    Raises:
-        OpticsError: A rate or a distance is out of range.
-    """
-    _check_frames(frames)
-    rate, distance = _double("fmr", fmr), _double("delta", delta)
-    if not bool(((rate >= 0) & (rate <= 1)).all()):
-        raise OpticsError("fmr holds values outside 0 to 1; a false match rate is a share.")
-    if bool((distance < 0).any()):
-        raise OpticsError(
-            f"delta has the negative value {float(distance.detach().min())}; it is a distance, give its size."
-        )
-    return torch.special.ndtr(torch.special.ndtri(rate) + math.sqrt(frames) * distance)
-
-
-def release_bound(radius: float, noise_sd: float, dimension: int, people: int, frames: int = 1) -> float:
-    """Highest success of naming one of M people from T frames of :func:`noisy_release`, over all attackers.
-
-    The smaller of two limits. Given the gallery and all else the attacker holds, let P_i be the law of the T frames of
-    person i: a mixture of N(m, sigma^2 1) over sequences m of T points of the ball. Let A_i be the event that the
-    attacker says i; these events are disjoint (a randomised attacker is an average of others).
-
-    1. Let Q = N(m0, sigma^2 1) with the public mean in every frame. Since |m - m0| <= sqrt(T) C, the Neyman-Pearson
-       lemma gives P_i(A_i) <= h(Q(A_i)) with h(q) = Phi(Phi^-1(q) + sqrt(T) C / sigma), first for each m, then for the
-       mixture. h is concave and increasing, and the Q(A_i) add up to at most 1, so the mean over i is at most h(1/M).
-       Comparing with the centre, which may be nobody, costs C / sigma where comparing people in pairs costs twice that.
-       Attained by M = 2 opposite points.
-    2. P_i(A_i) is at most the integral over A_i of sup_m p_m, so the mean over i is at most 1/M times its integral over
-       everything, w(C / sigma, d)^T (exponential of the maximal leakage: I. Issa, A. Wagner, S. Kamath, IEEE Trans.
-       Inf. Theory 66, 2020). Over a point at distance t outside the ball the supremum is exp(-t^2/2) / (2 pi)^(d/2) in
-       units of sigma, so with the ball's volume and shells ``w(r, d) = |B_r| / (2 pi)^(d/2) +
-       2 / (2^(d/2) Gamma(d/2)) int_0^oo (r + t)^(d-1) exp(-t^2/2) dt``. Better for few dimensions and many people.
-
-    Args:
-        radius: Clipping radius C.
-        noise_sd: Standard deviation sigma of the noise, same unit.
-        dimension: Length d of the released vector.
-        people: M.
-        frames: T, scenes may change between frames.
-
-    Returns:
-        a_max, from 1/M to 1.
-
-    Raises:
-        OpticsError: An argument is out of range.
-    """
-    _check_positive("radius", radius)
-    _check_positive("noise_sd", noise_sd)
-    _check_people(people)
-    _check_frames(frames)
-    if dimension < 1:
-        raise OpticsError(f"dimension={dimension} must be at least 1, the length of the released vector.")
-    ratio = radius / noise_sd
-    by_testing = float(tar_bound(1 / people, ratio, frames))
-    log_leakage = frames * _log_leakage(ratio, dimension) - math.log(people)
-    return max(1 / people, min(by_testing, math.exp(min(log_leakage, 0.0))))
-
-
-def _log_leakage(ratio: float, dimension: int) -> float:
-    """Natural logarithm of w(r, d) in :func:`release_bound`; the shell integral expanded in powers of r and t."""
-    k = torch.arange(dimension, dtype=torch.float64)  # power of t
-    d, log_ratio = torch.tensor(float(dimension), dtype=torch.float64), math.log(ratio)
-    log_choose = torch.lgamma(d) - torch.lgamma(k + 1) - torch.lgamma(d - k)
-    log_moment = (k - 1) / 2 * math.log(2) + torch.lgamma((k + 1) / 2)  # int t^k exp(-t^2 / 2)
-    log_area = math.log(2) * (1 - d / 2) - torch.lgamma(d / 2)
-    shells = log_area + log_choose + (d - 1 - k) * log_ratio + log_moment
-    inside = d * (log_ratio - math.log(2) / 2) - torch.lgamma(d / 2 + 1)
-    return float(torch.logsumexp(torch.cat([shells, inside[None]]), dim=0))
 
 
 # Tier "model-based": Gaussian models.
@@ -234,15 +76,15 @@ def scene_distance(difference: Tensor, noise: Tensor) -> Tensor:
         noise: Variances (d,) or covariance (d, d) of noise that does not depend on the scene.
 
     Returns:
-        Scalar, float64; goes into :func:`tar_bound`.
+        Scalar, float64; goes into :func:`optics.release.tar_bound`.
 
     Raises:
         OpticsError: Shapes disagree or the noise is not positive definite.
     """
-    step = _double("difference", difference)
+    step = as_double("difference", difference)
     if step.ndim != 1:
         raise OpticsError(f"difference has shape {tuple(step.shape)}; (d,) is needed, flatten the signal.")
-    return torch.linalg.vector_norm(_whiten(step[:, None], _double("noise", noise)))
+    return torch.linalg.vector_norm(_whiten(step[:, None], as_double("noise", noise)))
 
 
 def gaussian_bits(signal_covariance: Tensor, noise: Tensor, frames: int = 1) -> Tensor:
@@ -270,8 +112,8 @@ def gaussian_bits(signal_covariance: Tensor, noise: Tensor, frames: int = 1) -> 
     Raises:
         OpticsError: Shapes disagree, or a covariance is none.
     """
-    _check_frames(frames)
-    signal, sigma = _double("signal_covariance", signal_covariance), _double("noise", noise)
+    check_frames(frames)
+    signal, sigma = as_double("signal_covariance", signal_covariance), as_double("noise", noise)
     signal = _square("signal_covariance", signal, signal.shape[0] if signal.ndim else 1)
     white = _whiten(_whiten(signal, sigma).mT, sigma)
     # Gradients of eigenvalues alone are well defined where eigenvalues coincide, and log1p keeps small ones exact.
@@ -306,13 +148,13 @@ def stationary_bits(otf: Tensor, scene_spectrum: Tensor, noise_spectrum: float |
     Raises:
         OpticsError: A spectrum is not even, as on half a grid (``rfft2``), or out of range.
     """
-    _check_frames(frames)
+    check_frames(frames)
     if otf.is_complex():
         gain = otf.real.to(torch.float64).square() + otf.imag.to(torch.float64).square()
     else:
         gain = otf.to(torch.float64).square()
-    gain, scene = _double("otf", gain), _double("scene_spectrum", scene_spectrum)
-    noise = _double("noise_spectrum", noise_spectrum)
+    gain, scene = as_double("otf", gain), as_double("scene_spectrum", scene_spectrum)
+    noise = as_double("noise_spectrum", noise_spectrum)
     if gain.ndim < 2 or gain.shape[-2:] != scene.shape[-2:]:
         raise OpticsError(
             f"otf of shape {tuple(gain.shape)} and scene_spectrum of shape {tuple(scene.shape)} do not fit; both need "
@@ -352,7 +194,7 @@ def signal_dependent_bits(signal_covariance: Tensor, noise_variances: Tensor, fr
     Raises:
         OpticsError: Shapes disagree or a variance is not positive.
     """
-    variances = _double("noise_variances", noise_variances)
+    variances = as_double("noise_variances", noise_variances)
     if variances.ndim != 2 or not len(variances) or not bool((variances > 0).all()):
         raise OpticsError(
             f"noise_variances has shape {tuple(variances.shape)} and must be positive variances of shape (N, d), one "
@@ -388,11 +230,11 @@ def class_bits_upper(captures: Tensor, frames: int = 1, *, confidence: float = 0
     Raises:
         OpticsError: Too few people or captures for d dimensions.
     """
-    _check_frames(frames)
+    check_frames(frames)
     rank = math.floor(round((1 - confidence) * (_DRAWS + 1), 6))
     if not 1 <= rank <= _DRAWS:
         raise OpticsError(f"confidence={confidence} must lie above 0 and be at most {1 - 1 / (_DRAWS + 1)}.")
-    rows = _double("captures", captures)
+    rows = as_double("captures", captures)
     if rows.ndim != 3:
         raise OpticsError(f"captures has shape {tuple(rows.shape)}; (people, captures of each, d) is needed.")
     people, count, dimension = rows.shape
@@ -442,8 +284,8 @@ def fano_bound(bits: float | Tensor, people: int) -> Tensor:
     Raises:
         OpticsError: Bits are negative or not finite.
     """
-    _check_people(people)
-    information = _double("bits", bits)
+    check_people(people)
+    information = as_double("bits", bits)
     if bool((information < 0).any()):
         raise OpticsError(
             f"bits has the negative value {float(information.detach().min())}; information is zero or more."
@@ -494,8 +336,8 @@ class Certificate:
     def __post_init__(self) -> None:
         if self.tier not in get_args(Tier):
             raise OpticsError(f"tier={self.tier!r} is none of {', '.join(get_args(Tier))}.")
-        _check_people(self.people)
-        _check_frames(self.frames)
+        check_people(self.people)
+        check_frames(self.frames)
         if not 0 <= self.max_success <= 1:
             raise OpticsError(f"max_success={self.max_success} must lie between 0 and 1; it is a rate.")
         if not self.noise or not self.assumptions:
@@ -510,7 +352,7 @@ class Certificate:
 
     @classmethod
     def of_release(cls, radius: float, noise_sd: float, dimension: int, people: int, frames: int) -> Certificate:
-        """Certify :func:`noisy_release` by :func:`release_bound`; same arguments."""
+        """Certify :func:`optics.release.noisy_release` by :func:`optics.release.release_bound`; same arguments."""
         return cls(
             "certified",
             release_bound(radius, noise_sd, dimension, people, frames),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.bands import det_band, false_match_interval
 from evaluation.matrix.jobs import Site, adapts
 from evaluation.matrix.scoring import (
     COMBINATIONS,
@@ -28,7 +29,7 @@ from evaluation.matrix.scoring import (
 from evaluation.metrics import Floats
 from evaluation.pool import derived_seed
 from evaluation.protection import poisoning_effect
-from evaluation.statistics import det_band, false_match_interval, korn_graubard, per_identity
+from evaluation.statistics import korn_graubard, per_identity
 from evaluation.threshold import Threshold
 
 Frozen = dict[float, Threshold]

@@ -55,10 +55,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, train: Train) -> Path:
 @pytest.fixture(scope="session")
 def album(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """Pictures of three people nobody trained on, in the layout of LFW."""
-    folder = tmp_path_factory.mktemp("album")
-    heads = generate(3, 4, size=160, seed=5, first_identity=7_000_000)
+    return draw_album(tmp_path_factory.mktemp("album"), people=3, captures=4, first_identity=7_000_000)
+
+
+def draw_album(folder: Path, *, people: int, captures: int, first_identity: int) -> Path:
+    """One folder of pictures for each of so many synthetic people."""
+    heads = generate(people, captures, size=160, seed=5, first_identity=first_identity)
     for image, person, capture in zip(heads.images, heads.identity, heads.capture, strict=True):
-        place = folder / f"Person_{int(person) - 7_000_000}"
+        place = folder / f"Person_{int(person) - first_identity}"
         place.mkdir(exist_ok=True)
         imsave(place / f"{place.name}_{int(capture):04d}.png", image.permute(1, 2, 0).numpy())
     return folder

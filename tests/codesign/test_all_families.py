@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from matplotlib.image import imsave
 
 from codesign.config import TrainMaskConfig
-from faces.synthetic import generate
-from tests.codesign.conftest import SMALL, Train
+from tests.codesign.conftest import SMALL, Train, draw_album
 
 # Whole runs take longer than the usual limit when the machine is busy.
 pytestmark = pytest.mark.timeout(900)
@@ -37,13 +35,7 @@ def test_every_baseline_of_the_larger_budgets_runs_to_the_report(tmp_path: Path,
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """Pictures of as many people as the smallest split of a folder needs, in the layout of LFW."""
-    folder = tmp_path_factory.mktemp("crowd")
-    heads = generate(20, 3, size=160, seed=5, first_identity=8_000_000)
-    for image, person, capture in zip(heads.images, heads.identity, heads.capture, strict=True):
-        place = folder / f"Person_{int(person) - 8_000_000:02d}"
-        place.mkdir(exist_ok=True)
-        imsave(place / f"{place.name}_{int(capture):04d}.png", image.permute(1, 2, 0).numpy())
-    return folder
+    return draw_album(tmp_path_factory.mktemp("crowd"), people=20, captures=3, first_identity=8_000_000)
 
 
 def test_a_folder_of_photographs_trains_a_mask(tmp_path: Path, train: Train, crowd: Path) -> None:
