@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from evaluation.config import EvaluateConfig, controls
 from evaluation.matrix import people
@@ -39,6 +40,8 @@ def small(**changes: Any) -> EvaluateConfig:
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     """Run the matrix: (folder name, changes of the configuration) -> summary; the cache is that of the test."""
     monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
+    # Workers that other tests left behind would keep the environment, and so the weights, of those tests.
+    get_reusable_executor().shutdown(wait=True)
 
     def generate(count: int, captures: int, *, size: int, first_identity: int, **others: Any) -> Any:
         return matrix_fakes.heads(count, captures, first_identity)
