@@ -248,5 +248,9 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], json_output: bool) -> No
         ]  # fmt: skip
         if rows:
             print_table(("protector", "threat", "worst attacker", "recogniser", "PSR net", "lower", "verdict"), rows)
+    if result.get("exploratory"):
+        # With so few people gates fail for want of numbers. Nothing is claimed, so nothing is amiss.
+        say(f"exploratory: {result['exploratory']}")
+        return
     # A gate that could not be tried is neither met nor unmet; it withholds claims in the verdicts.
     end_on_unmet({name: gate for name, gate in result["gates"].items() if gate["passed"] is False})

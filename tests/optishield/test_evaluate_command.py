@@ -160,6 +160,15 @@ def test_only_an_unmet_gate_ends_with_5(engine: Any, capsys: Any) -> None:
     assert err == "optishield: gate not met: c/sface: clean TAR 0.4\n"
 
 
+def test_too_few_people_are_exploratory_and_no_failure(engine: Any, capsys: Any) -> None:
+    gates = {"c/sface": {"passed": False, "reason": "clean TAR 1.0 with lower limit 0.3"}}
+    engine(lambda config, run, **rest: _summary(gates=gates, exploratory="5 people are few"))
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["gates"] == gates
+    assert err == "optishield: exploratory: 5 people are few\n"
+
+
 def test_resume_goes_on_with_other_workers_but_not_with_another_seed(engine: Any, capsys: Any) -> None:
     def interrupted(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
         raise KeyboardInterrupt
