@@ -238,6 +238,6 @@ def _family(name: str, label: str, pixels: int, config: TrainMaskConfig) -> Base
     if name == "same-field-mono-pixels":
         # With the stop an ordinary sensor needs most of the light, or finer pixels, to see landmarks as well as ours.
         behind = replace(bright, field_stop=sensor.field_stop)
-        lacks = "the converter and the mask" if sensor.field_stop else "everything"
+        lacks = "the converter and the mask"
         return Baseline(CameraSpec(label, "flat", behind), "electrons_at_white", best, 1.0, (32, 64), lacks)
     return Baseline(CameraSpec(label, "flat", sensor), "electrons_at_white", best, 1.0, ablation="the mask")

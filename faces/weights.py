@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from faces.errors import FacesError
+from faces.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _DOWNLOAD_TIMEOUT_S = 600.0
@@ -300,7 +301,7 @@ def fetch(name: str, cache_dir: Path | None = None, source: Path | None = None) 
             f"{importlib.metadata.version('safetensors')} wrote it, but the expected layout is that of 0.8.0; install "
             "safetensors==0.8.0 and fetch again."
         )
-    _write_atomically(path, derived)
+    write_atomically(path, derived)
     _LOG.info("weights %s: %d bytes at %s", name, len(derived), path)
     return path
 
@@ -417,15 +418,3 @@ _DERIVE: dict[str, Callable[[Path], bytes]] = {
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

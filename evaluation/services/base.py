@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from evaluation.errors import EvaluationError
 from evaluation.services.images import Limits
+from faces.files import write_atomically
 
 Outcome = Literal["scored", "no-face", "refused-size"]
 _T = TypeVar("_T")
@@ -382,12 +382,4 @@ def _write(path: Path, key: dict[str, Any], result: Comparison, consent: str) ->
         },
     }
     data = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data)
