@@ -13,8 +13,9 @@ from torch import Tensor
 
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
-from evaluation.matrix.people import cache_folder, enrolled
+from evaluation.matrix.people import enrolled
 from evaluation.protocols import Progress, RunStore
+from faces.files import cache_folder
 from faces.folders import load_folder
 from faces.samples import FaceSet, five_points
 from faces.splits import check_disjoint, split_by_identity, split_manifest
@@ -83,7 +84,7 @@ def _synthetic(part: str, config: TrainMaskConfig, progress: Progress) -> FaceSe
             seed=config.seed,
             first_identity=FIRST_IDENTITY[part],
             workers=config.workers,
-            cache_dir=cache_folder(),
+            cache_dir=cache_folder("faces"),
             progress=advance,
         )
 

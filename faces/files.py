@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and where they are kept between runs."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def cache_folder(kind: str) -> Path:
+    """Where things are kept between runs: ``$OPTISHIELD_CACHE/KIND``, or ``~/.cache/optishield/KIND``."""
+    base = os.environ.get("OPTISHIELD_CACHE")
+    return (Path(base) if base else Path.home() / ".cache" / "optishield") / kind

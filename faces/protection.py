@@ -44,6 +44,9 @@ class Declaration:
         differentiable: gradients pass from result to photo.
         person_specific: :meth:`Protector.fit` must see photos of the person first.
         control: a control of the evaluation rather than a protection anybody should use.
+        presets: names of its sets of hyper-parameters, the default first; empty where there is but one.
+        additive: it adds a small pattern, which may be made on a reduced photo, enlarged and added to the large one.
+        batch_dependent: a result depends on the other photos of the batch, not on its own photo alone.
         settings: every setting that changes the result, as (name, value as text); part of the cache key.
     """
 
@@ -57,6 +60,9 @@ class Declaration:
     differentiable: bool = False
     person_specific: bool = False
     control: bool = False
+    presets: tuple[str, ...] = ()
+    additive: bool = False
+    batch_dependent: bool = False
     settings: tuple[tuple[str, str], ...] = ()
 
 
@@ -74,6 +80,21 @@ class KnownBlur:
     psf: Tensor
     noise_sd: float
     planes: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """People as one of whom a protected photo wants to pass, in photos that the protector did not use.
+
+    Attributes:
+        images: (M, 3, S, S) float32 in 0..1, sRGB-encoded.
+        points5: (M, 5, 2) as in :meth:`Protector.protect`.
+        identity: (M,) int64; success is to be accepted as any of these people.
+    """
+
+    images: Tensor
+    points5: Tensor
+    identity: Tensor
 
 
 @runtime_checkable
@@ -107,4 +128,9 @@ class Protector(Protocol):
     @property
     def blur(self) -> KnownBlur | None:
         """The optics that an attacker may know, or None when the protector is no blur."""
+        ...
+
+    @property
+    def target(self) -> Target | None:
+        """The people whom protected photos should resemble, or None when there are none."""
         ...

@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from faces.errors import FacesError
-from faces.files import write_atomically
+from faces.files import cache_folder, write_atomically
 
 _LOG = logging.getLogger(__name__)
 _DOWNLOAD_TIMEOUT_S = 600.0
@@ -238,8 +237,7 @@ def info(name: str) -> WeightInfo:
 
 def default_cache() -> Path:
     """Folder of the derived files: ``$OPTISHIELD_CACHE/weights``, else ``~/.cache/optishield/weights``."""
-    root = os.environ.get("OPTISHIELD_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "optishield") / "weights"
+    return cache_folder("weights")
 
 
 def cached_path(name: str, cache_dir: Path | None = None) -> Path:

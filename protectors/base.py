@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from faces.protection import Declaration, KnownBlur
+from faces.protection import Declaration, KnownBlur, Target
 from protectors.errors import ProtectorError
 
 #: A photo has 256 levels a channel.
@@ -56,6 +56,7 @@ class PhotoProtector(ABC):
         photo_px: side of the photos it is made for, or None for any.
         declaration: the declaration with its settings.
         blur: the optics that an attacker may know.
+        target: the people whom protected photos should resemble.
     """
 
     about: ClassVar[Declaration]
@@ -63,6 +64,7 @@ class PhotoProtector(ABC):
     photo_px: int | None = None
     declaration: Declaration
     blur: KnownBlur | None = None
+    target: Target | None = None
 
     def __init__(self, **settings: float | str | None) -> None:
         given = {name: value for name, value in settings.items() if value is not None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from evaluation.gates import LEAST_PEOPLE
 from evaluation.matrix.perceptual import check_no_near_duplicates
 from evaluation.photos import Photos
 from evaluation.protocols import Progress, RunStore
+from faces.files import cache_folder
 from faces.folders import load_folder
 from faces.samples import FaceSet, five_points
 from faces.splits import check_disjoint, split_by_identity, split_manifest
@@ -57,12 +57,6 @@ class People:
     parts: Parts
     exploratory: str
     left_out: tuple[str, ...] = ()
-
-
-def cache_folder(kind: str = "faces") -> Path:
-    """Where things are kept between runs: ``$OPTISHIELD_CACHE/KIND``, or ``~/.cache/optishield/KIND``."""
-    base = os.environ.get("OPTISHIELD_CACHE")
-    return (Path(base) if base else Path.home() / ".cache" / "optishield") / kind
 
 
 def enrolled(faces: FaceSet, share: float) -> Tensor:
@@ -137,7 +131,7 @@ def _synthetic(name: str, config: EvaluateConfig, progress: Progress) -> Part:
             seed=config.seed,
             first_identity=FIRST_IDENTITY[name],
             workers=config.workers,
-            cache_dir=cache_folder(),
+            cache_dir=cache_folder("faces"),
             progress=advance,
         )
     return _part(faces, five_points(faces.landmarks), config)

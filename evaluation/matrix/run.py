@@ -23,6 +23,7 @@ from evaluation.matrix.store import program_hash
 from evaluation.pool import Engine, open_engine
 from evaluation.protocols import Progress, RunStore
 from evaluation.threshold import manifest_hash
+from faces.files import cache_folder
 
 
 @dataclass
@@ -102,7 +103,7 @@ def evaluate(
     information = _faces(config, run, progress)
     # Photographs, and what became of them, never leave the run folder, and that not for longer than the run.
     private = config.faces != "synthetic"
-    cache = run.path / "work" / "store" if private else people.cache_folder("evaluation")
+    cache = run.path / "work" / "store" if private else cache_folder("evaluation")
     site = Site(run.path, cache, config, information["hash"], make_protector, make_attacker, load_recogniser)
     with open_engine(config.engine, config.workers, config.dask_scheduler) as engine:
         summary = _matrix(_Run(site, run, engine, progress), information)
