@@ -194,7 +194,7 @@ class Shown:
     """What a mask shows now, read back from the device.
 
     Attributes:
-        pattern_id: CRC-32 as the device computed it; that of the parked state is :attr:`parked`'s own.
+        pattern_id: CRC-32 of the values shown, as the device computed it; the parked state has one of its own.
         parked: whether it is in its safe state.
         host_time_s: monotonic clock of the host at the answer.
     """

@@ -1,1 +1,1 @@
-"""Drivers of cameras, masks, lights and stages, one file each, behind the protocols of ``firmware_bridge.protocols``."""
+"""Drivers of cameras, masks, lights and stages, one file each, for the protocols of ``firmware_bridge.protocols``."""
