@@ -1,6 +1,9 @@
-# make demo    train a phase mask on synthetic faces; the result is a run folder in runs/
-# make test    every check that a change must pass
-# make clean   remove the environment and the caches; runs/ stays
+# make demo           train a phase mask on synthetic faces; the result is a run folder in runs/
+# make test           every check that a change must pass
+# make firmware-host  build the reference firmware for this machine
+# make firmware-avr   build it for an ATmega1284P
+# make bench-tools    Debian packages for tests with emulated firmware, cameras and screens (needs root)
+# make clean          remove the environment and the caches; runs/ stays
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -21,8 +24,10 @@ PYTEST_ARGS ?=
 # One thread a process: the arrays of the tests are small, and threads that wait for each other cost more than they give.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+BENCH_TOOLS := gcc make libc6-dev gcc-avr avr-libc libsimavr-dev aravis-tools libaravis-0.8-0 xvfb
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit clean
+.PHONY: help demo test lint types imports unit clean firmware-host firmware-avr bench-tools
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +51,17 @@ imports: $(VENV)/.stamp-dev
 
 unit: $(VENV)/.stamp-dev
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+firmware-host:
+	$(MAKE) -C firmware_bridge/fw host
+
+firmware-avr:
+	$(MAKE) -C firmware_bridge/fw avr
+
+# Without them the tests that need them are skipped and say which package is missing.
+bench-tools:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(BENCH_TOOLS) >/dev/null
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -68,8 +68,8 @@ def align(
         images: (N, C, H, W), floating point, any range.
         points5: (N, 5, 2) pixels (x, y): eye centres, nose tip, mouth corners, image left first.
         size: side of the result in pixels.
-        target: (5, 2) where the points should lie in the result, in its pixels; default: :func:`template`, that of
-            ArcFace and SFace.
+        target: (5, 2) where the points should lie in the result, in its pixels, or (N, 5, 2) for each its own; default:
+            :func:`template`, that of ArcFace and SFace.
 
     Returns:
         (N, C, size, size).

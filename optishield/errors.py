@@ -1,7 +1,7 @@
 """Errors of the application, and the map from any error to one line and an exit code.
 
 Exit codes: 0 done, 1 a defect of the program, 2 wrong usage, 3 bad configuration or data, 4 hardware,
-5 a quality gate is unmet, 130 interrupted.
+5 a quality gate is unmet, 6 a photo or a face in one was left unprotected, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 3
     HARDWARE = 4
     GATE = 5
+    UNPROTECTED = 6
     INTERRUPTED = 130
 
 
@@ -40,6 +41,10 @@ class ConfigError(OptiShieldError):
 
 class RunError(OptiShieldError):
     """A run folder that cannot be made, read, resumed or written."""
+
+
+class PhotoError(OptiShieldError):
+    """A photo that cannot be read, protected or written."""
 
 
 # Each room defines its errors in <room>/errors.py. They are recognised by the module's name, because

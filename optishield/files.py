@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 TEMPORARY = f".{'[0-9a-f]' * 12}.tmp"
@@ -22,6 +23,37 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OSError: with ``filename`` set to ``path``; the temporary file is removed.
     """
+    _through_temporary(path, data, os.replace)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not exist yet, whole or not at all; a file that appears meanwhile is not replaced.
+
+    Args:
+        path: the file to make; its folder must exist.
+        data: the whole content.
+
+    Raises:
+        FileExistsError: there is such a file.
+        OSError: as for :func:`write_atomic`.
+    """
+    _through_temporary(path, data, _name_new)
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links on this disk (FAT, some network disks): take the name first, and only then fill it.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
+
+
+def _through_temporary(path: Path, data: bytes, name: Callable[[Path, Path], None]) -> None:
     temporary = path.parent / f".{secrets.token_hex(6)}.tmp"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -30,7 +62,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-        os.replace(temporary, path)
+        name(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -65,6 +65,18 @@ def auxiliary_faces(source: str, *, people: int, captures: int, first: int = FIR
     return _auxiliary(source, people, captures, first)
 
 
+def source_key(source: str, *, people: int, captures: int) -> str:
+    """What stands for auxiliary people in a cache key: the content of a folder, not its path.
+
+    Raises:
+        ProtectorError: The folder holds fewer people.
+        FacesError: The folder cannot be used.
+    """
+    if source == SYNTHETIC:
+        return SYNTHETIC
+    return auxiliary_faces(source, people=people, captures=captures).content_hash
+
+
 @lru_cache(maxsize=4)
 def _auxiliary(source: str, people: int, captures: int, first: int) -> Faces:
     if source == SYNTHETIC:

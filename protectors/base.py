@@ -60,7 +60,7 @@ class PhotoProtector(ABC):
     """
 
     about: ClassVar[Declaration]
-    chunk: ClassVar[int] = 64
+    chunk: int = 64
     photo_px: int | None = None
     declaration: Declaration
     blur: KnownBlur | None = None

@@ -24,6 +24,7 @@ class Climb:
         objective: value of each photo, to be raised.
         generator: of the views.
         eot: random views a step (:func:`protectors.views.seen`), each with its own backward pass; 0: the photo itself.
+            What is done to the views goes around from step to step, so that a single one a step covers everything too.
         diversity: probability of diverse input (:func:`protectors.views.diverse`).
     """
 
@@ -39,24 +40,31 @@ class Climb:
     ) -> None:
         self._canvas, self._points5, self._objective = canvas, points5, objective
         self._generator, self._eot, self._diversity = generator, eot, diversity
+        self._drawn = 0
 
     def gradient(self, delta: Tensor) -> Tensor:
         """Gradient (N, 3, R, R) at a perturbation, the mean over the views; grey on grey photos."""
-        total = torch.zeros_like(delta)
+        return self.evaluated(delta)[1]
+
+    def evaluated(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Value (N,) and gradient (N, 3, R, R) at a perturbation, means over the views; grey on grey photos."""
+        value, gradient = torch.zeros(len(delta)), torch.zeros_like(delta)
         views = max(1, self._eot)
         # A grey photo varies along grey alone, so the gradient is averaged over its channels.
-        for draw in range(views):
+        for _ in range(views):
             with torch.enable_grad():
                 moved = delta.detach().requires_grad_()
                 images, points5 = self._canvas.add(moved), self._points5
                 if self._eot:
-                    images, points5 = seen(images, points5, draw, self._generator)
+                    images, points5 = seen(images, points5, self._drawn, self._generator)
+                    self._drawn += 1
                 if self._diversity:
                     images = diverse(images, self._diversity, self._generator)
-                value = self._objective(images, points5).sum()
-                (found,) = torch.autograd.grad(value, moved)
-            total += found
-        return self._canvas.greyed(total / views)
+                now = self._objective(images, points5)
+                (found,) = torch.autograd.grad(now.sum(), moved)
+            value += now.detach()
+            gradient += found
+        return value / views, self._canvas.greyed(gradient / views)
 
 
 def unit_mean(gradient: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class Noise(PhotoProtector):
         deterministic=False,
         differentiable=True,
         control=True,
+        additive=True,
     )
 
     def __init__(self, *, linf: float | None = None, l2: float | None = None) -> None:

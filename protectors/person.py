@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -16,12 +16,18 @@ from protectors.errors import ProtectorError
 class PersonProtector(PhotoProtector):
     """A protector that adds the mask of the person shown. A subclass implements :meth:`masks`.
 
-    Masks belong to the frame, so photos must be framed as those shown to :meth:`fit` were, and have their size.
+    Masks belong to the frame, so photos must be framed as those shown to :meth:`fit` were, and have their size; unless
+    :meth:`pattern` places them otherwise.
 
     Args:
         levels: L-infinity budget in whole levels.
         settings: see :class:`PhotoProtector`.
+
+    Attributes:
+        variants: (V,) where a person has V masks of which :meth:`pattern` chooses; () where it has one.
     """
+
+    variants: tuple[int, ...] = ()
 
     def __init__(self, *, levels: int, **settings: float | str | None) -> None:
         super().__init__(**settings)
@@ -31,7 +37,25 @@ class PersonProtector(PhotoProtector):
 
     @abstractmethod
     def masks(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
-        """One mask (K, 3, S, S) of each of the K people, in rising order of their numbers; checked arguments."""
+        """Masks (K, *variants, 3, R, R) of the K people, in rising order of their numbers; checked arguments."""
+
+    def pattern(self, images: Tensor, points5: Tensor, masks: Tensor) -> Tensor:
+        """What is added to photos, before it is cut to the budget; here, the mask as it is.
+
+        Args:
+            images: (N, 3, S, S).
+            points5: (N, 5, 2).
+            masks: (N, *variants, 3, R, R) of the people shown.
+
+        Raises:
+            ProtectorError: Photos are of another size than those shown to :meth:`fit`.
+        """
+        if images.shape[-1] != masks.shape[-1]:
+            raise ProtectorError(
+                f"{self.about.name} was shown photos of {masks.shape[-1]} pixels and cannot protect photos of "
+                f"{images.shape[-1]}; resize them, or enrol with photos of that size."
+            )
+        return masks
 
     def prepare(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:
         """Make the masks of these people; those of others are forgotten.
@@ -48,7 +72,7 @@ class PersonProtector(PhotoProtector):
         """Photos with the mask of the person; see :meth:`PhotoProtector.change`.
 
         Raises:
-            ProtectorError: A person was not shown before, or photos are of another size than those shown.
+            ProtectorError: A person was not shown before, or the masks do not fit the photos.
         """
         strangers = sorted(set(identity.tolist()) - set(self._people.tolist()))
         if strangers:
@@ -56,16 +80,12 @@ class PersonProtector(PhotoProtector):
                 f"{self.about.name} must see a person before it protects them: it was not shown "
                 f"{', '.join(map(str, strangers[:5]))}; call fit with photos of them, or enrol them."
             )
-        if images.shape[-1] != self._masks.shape[-1]:
-            raise ProtectorError(
-                f"{self.about.name} was shown photos of {self._masks.shape[-1]} pixels and cannot protect photos of "
-                f"{images.shape[-1]}; resize them, or enrol with photos of that size."
-            )
         masks = self._masks[torch.searchsorted(self._people, identity)]
-        return images + Canvas(images, points5, levels=self._levels).project(masks)
+        pattern = self.pattern(images.detach(), points5, masks)
+        return images + Canvas(images, points5, levels=self._levels).project(pattern)
 
     def enrolment(self) -> dict[str, Tensor]:
-        """What must be kept to protect these people again: ``people`` (K,) int64 and ``masks`` (K, 3, S, S)."""
+        """What must be kept to protect these people again: ``people`` (K,) int64, ``masks`` (K, *variants, 3, R, R)."""
         return {"people": self._people.clone(), "masks": self._masks.clone()}
 
     def enrol(self, kept: Mapping[str, Tensor]) -> None:
@@ -77,8 +97,34 @@ class PersonProtector(PhotoProtector):
         people, masks = kept.get("people"), kept.get("masks")
         if (
             people is None or masks is None or people.dtype != torch.int64 or masks.dtype != torch.float32
-            or masks.ndim != 4 or masks.shape[:2] != (len(people), 3) or masks.shape[2] != masks.shape[3]
+            or masks.shape != (len(people), *self.variants, 3, *masks.shape[-1:] * 2)
             or not bool(torch.isfinite(masks).all()) or not bool((people[1:] > people[:-1]).all())
         ):  # fmt: skip
             raise ProtectorError(f"this is no enrolment of {self.about.name}; enrol the person again.")
         self._people, self._masks = people.clone(), masks.clone()
+
+
+def whole_people(identity: Tensor, photos: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Photos in parts of whole people: rows (n,), and (n,) whose each is, from 0 up in each part.
+
+    Args:
+        identity: (N,) int64; people come in rising order.
+        photos: most photos of a part, unless a single person has more.
+    """
+    people, counts = torch.unique(identity, return_counts=True)
+    for part in people.split(max(1, photos // int(counts.max()))):
+        rows = torch.nonzero(torch.isin(identity, part))[:, 0]
+        yield rows, torch.searchsorted(part, identity[rows])
+
+
+def person_mean(values: Tensor, people: Tensor) -> Tensor:
+    """Means (K, ...) of what belongs to the photos (N, ...) of each person, ``people`` (N,) numbering them from 0."""
+    counts = torch.bincount(people)
+    total = values.new_zeros(len(counts), *values.shape[1:]).index_add_(0, people, values)
+    return total / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def covered(images: Tensor, points5: Tensor, people: Tensor, region: str) -> Tensor:
+    """Where in the frame (K, 3, S, S) a person's mask may be, 1 or 0: the region of any of the photos."""
+    canvas = Canvas(torch.zeros_like(images), points5, region=region)
+    return (person_mean(canvas.add(torch.ones_like(canvas.zeros())), people) > 0).to(images)

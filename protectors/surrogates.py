@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from faces.families import JUDGE, Recogniser, load_recogniser, recogniser_names
@@ -49,4 +50,6 @@ class Surrogates:
 
 @cache
 def _loaded(name: str) -> Recogniser:
-    return load_recogniser(name)
+    # A network starts with random weights before the published ones take their place.
+    with torch.random.fork_rng(devices=[]):
+        return load_recogniser(name)
