@@ -78,7 +78,7 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	touch $@
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-torch pyproject.toml
-	$(PIP) install --quiet --editable '.[evaluate]'
+	$(PIP) install --quiet --editable '.[evaluate,protect]'
 	touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-torch pyproject.toml

@@ -251,6 +251,15 @@ class Device(Protocol):
 
 
 @runtime_checkable
+class Armable(Protocol):
+    """A device that acts only while it is armed. A light always is one."""
+
+    def arm(self, operator: str) -> None:
+        """Allow it to act until it is made safe; ``operator`` takes the responsibility."""
+        ...
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """A camera."""
 

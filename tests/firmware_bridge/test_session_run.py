@@ -1,0 +1,532 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware_bridge.errors import DeviceError, SessionError
+from firmware_bridge.session import run
+from firmware_bridge.session.bench import open_bench, read_bench
+from firmware_bridge.session.folder import JOURNAL, create
+from firmware_bridge.session.journal import Entry, Line, read_journal
+from firmware_bridge.session.plan import read_plan
+from firmware_bridge.session.run import TRANSITIONS, Session, State, capture
+from firmware_bridge.session.seal import seal, verify
+from firmware_bridge.session.setting import FalseReadback
+from tests.firmware_bridge.session_doubles import BENCH, PLAN, World, begin, session, write_sources
+
+FRAMES = 14
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Hash of the manifest of a session without trouble."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_sources(folder)
+    world = World()
+    return capture(session(world, begin(world, folder))).sha256
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    assert made.safe or made.gone
+    assert made.opened == []
+
+
+@pytest.fixture
+def folder(world: World, tmp_path: Path) -> Path:
+    write_sources(tmp_path)
+    return begin(world, tmp_path)
+
+
+def lines(folder: Path, kind: Entry) -> list[Line]:
+    return [line for line in read_journal(folder / JOURNAL)[0] if line.kind is kind]
+
+
+def at(world: World, index: int, act: Callable[[], None]) -> None:
+    """Do something once, before the frame with this index."""
+    done = []
+
+    def shot(found):
+        if found.index == index and not done:
+            done.append(True)
+            act()
+
+    world.at_shot = shot
+
+
+def test_a_session(world, folder) -> None:
+    states, made = [], session(world, folder)
+    with made:
+        states.append(made.state)
+        made.arm()
+        states.append(made.state)
+        at(world, 0, lambda: states.append(made.state))
+        made.run()
+        states.append(made.state)
+        assert world.safe
+        assert made.counts() == {"frames": FRAMES, "done": FRAMES, "OPEN": 1, "INTENT": FRAMES, "DONE": FRAMES}
+    states.append(made.state)
+    assert states == [State.safe, State.armed, State.running, State.safe, State.disconnected]
+    seal(folder)
+    assert all(check.passed for check in verify(folder))
+
+
+def test_intent_stands_before_and_done_after(world, folder, monkeypatch) -> None:
+    monkeypatch.setattr(run, "BATCH", 1)
+    capture(session(world, folder))
+    kinds = [str(line.kind) for line in read_journal(folder / JOURNAL)[0]]
+    # While one frame is exposed, the one before goes to the disk.
+    assert kinds == ["OPEN", "INTENT", *["INTENT", "DONE"] * (FRAMES - 1), "DONE", "SEAL"]
+
+
+def test_what_done_says(world, folder) -> None:
+    sealed = capture(session(world, folder))
+    body = lines(folder, Entry.done)[7].body
+    record = sealed.manifest.frames[7]
+    assert body["record"] == record.model_dump(mode="json")
+    assert (record.step, record.role, record.repeat, record.file) == ("checker", "light", 2, "frames/000007.npy")
+    assert record.pattern_id == sealed.manifest.session.pattern_ids["checker"][0]
+    assert record.settings.exposure_s == 0.02
+    assert record.light_share == round(0.5 * 65535) / 65535
+    assert record.position_m == 0.002
+    assert record.origin == "simulated"
+    assert record.calibrations == {"dark": "cal-7"}
+    assert record.firmware == {"camera": "f1", "light": "f1", "mask": "f1", "stage": "f1"}
+    assert body["temperature_c"] == 30.0
+    assert not {"frame_id", "temperature_c", "host_time_s"} & set(record.model_dump())
+
+
+def test_transitions_outside_the_table_are_refused(world, folder) -> None:
+    made = session(world, folder)
+    with pytest.raises(SessionError, match="is DISCONNECTED and cannot become RUNNING; from here it can become SAFE"):
+        made.run()
+    with pytest.raises(SessionError, match="is DISCONNECTED and cannot become ARMED"):
+        made.arm()
+    with made:
+        with pytest.raises(SessionError, match="is SAFE and cannot become RUNNING"):
+            made.run()
+        with pytest.raises(SessionError, match="is SAFE and cannot become SAFE"):
+            made.connect()
+    made.disconnect()
+    assert all(State.disconnected in after for state, after in TRANSITIONS.items() if state is not State.disconnected)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("drop", "a frame came damaged"),
+        ("repeat", r"frame \d+ of the camera came after"),
+        ("freeze", "its levels are those of 000004-checker-light-0"),
+    ],
+)
+def test_lost_doubled_and_frozen_frames_are_taken_again(world, folder, undisturbed, trouble, reason) -> None:
+    at(world, 5, lambda: setattr(world, trouble, 2))
+    assert capture(session(world, folder)).sha256 == undisturbed
+    retaken = lines(folder, Entry.retake)
+    assert [line.body["key"] for line in retaken] == ["000005-checker-light-1"] * 2
+    assert all(re.match(reason, line.body["reason"]) for line in retaken)
+
+
+def test_frames_that_the_camera_counted_alone_are_journalled(world, folder, undisturbed) -> None:
+    at(world, 5, lambda: setattr(world, "skip", 3))
+    assert capture(session(world, folder)).sha256 == undisturbed
+    assert [(line.body["key"], line.body["skipped"]) for line in lines(folder, Entry.gap)] == [
+        ("000005-checker-light-1", 3)
+    ]
+
+
+def test_equal_dark_frames_are_no_freeze(world, folder) -> None:
+    at(world, 3, lambda: setattr(world, "freeze", 1))
+    sealed = capture(session(world, folder))
+    assert sealed.manifest.frames[2].sha256 == sealed.manifest.frames[3].sha256
+    assert lines(folder, Entry.retake) == []
+
+
+def test_a_camera_that_stays_frozen_is_opened_again(world, folder, undisturbed) -> None:
+    at(world, 5, lambda: setattr(world, "freeze", 6))
+    assert capture(session(world, folder)).sha256 == undisturbed
+    assert len(lines(folder, Entry.retake)) == 6
+    (suspended,) = lines(folder, Entry.suspend)
+    assert "frame 000005-checker-light-1 failed 6 times, lastly because: its levels" in suspended.body["reason"]
+
+
+def test_a_frame_of_before_the_resume_is_known(world, folder) -> None:
+    def stop():
+        raise KeyboardInterrupt
+
+    def same_noise():
+        world.key = "000004-checker-light-0"
+
+    at(world, 10, stop)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "BATCH", 3)
+        capture(session(world, folder))
+    assert len(lines(folder, Entry.done)) == 6
+    at(world, 7, same_noise)
+    capture(session(world, folder))
+    assert {line.body["reason"] for line in lines(folder, Entry.retake)} == {
+        "its levels are those of 000004-checker-light-0"
+    }
+
+
+def test_a_camera_that_sends_nothing_whole_is_given_up(world, folder) -> None:
+    at(world, 5, lambda: setattr(world, "drop", 1000))
+    with pytest.raises(
+        DeviceError, match="frame 000005-checker-light-1 failed 6 times, lastly because: a frame came dam"
+    ):
+        capture(session(world, folder))
+    assert len(lines(folder, Entry.suspend)) == run.LOSSES
+    assert len(lines(folder, Entry.done)) == 5
+
+
+def test_unplugged_and_plugged_in_again(world, folder, undisturbed) -> None:
+    def unplug():
+        world.gone = True
+        world.lose_state()
+
+    at(world, 5, unplug)
+
+    def sleep(time_s):
+        world.sleep(time_s)
+        # Nobody has plugged it in for ten seconds.
+        if time_s == 1.0 and world.gone:
+            waited.append(time_s)
+            world.gone = len(waited) < 10
+
+    waited = []
+    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
+    assert len(lines(folder, Entry.suspend)) == len(lines(folder, Entry.proceed)) == 1
+    assert len(waited) == 10
+
+
+def test_never_plugged_in_again(world, folder, undisturbed) -> None:
+    at(world, 5, lambda: setattr(world, "gone", True))
+    with pytest.raises(SessionError, match=r"suspended for 600 s, and still: .*4 of 4 devices fail.*then resume"):
+        capture(session(world, folder))
+    assert "plug it in" in lines(folder, Entry.fault)[-1].body["reason"]
+    again = World(now_s=world.now_s)
+    assert capture(session(again, folder)).sha256 == undisturbed
+
+
+def test_a_lease_that_runs_out_during_the_exposure(world, folder, undisturbed) -> None:
+    # Light and mask drop out between setting and reading back: the frame must not count.
+    at(world, 5, world.lose_state)
+    assert capture(session(world, folder)).sha256 == undisturbed
+    assert "has been parked" in lines(folder, Entry.suspend)[0].body["reason"]
+
+
+def test_too_warm(world, folder, undisturbed) -> None:
+    at(world, 5, lambda: setattr(world, "temperature_c", 50.5))
+
+    def sleep(time_s):
+        if time_s == 1.0 and world.temperature_c > 30:
+            assert world.safe
+            cooling.append(world.temperature_c)
+            world.temperature_c -= 0.5
+        world.sleep(time_s)
+
+    cooling = []
+    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
+    # It goes on at 48.0 C, 2 C below the limit, not at 50.
+    assert cooling == [50.5, 50.0, 49.5, 49.0, 48.5]
+    assert lines(folder, Entry.suspend)[0].body["reason"] == "the sensor has 50.5 C, the bench allows 50 C"
+
+
+def test_stays_too_warm(world, folder) -> None:
+    at(world, 5, lambda: setattr(world, "temperature_c", 60.0))
+    made = session(world, folder, patience_s=30)
+    with made:
+        made.arm()
+        with pytest.raises(
+            SessionError, match=r"suspended for 30 s, and still: the sensor has 60.0 C, 48 C are needed"
+        ):
+            made.run()
+        assert made.state is State.fault
+        with pytest.raises(
+            SessionError, match="is FAULT and cannot become ARMED; from here it can become DISCONNECTED"
+        ):
+            made.arm()
+
+
+def test_a_limit_without_a_thermometer(world, folder) -> None:
+    world.temperature_c = None
+    with pytest.raises(FalseReadback, match=r"limits the sensor to 50 C and the camera tells no temperature"):
+        capture(session(world, folder))
+
+
+def test_a_lamp_that_fades_voids_what_was_taken_since_the_last_sentinel(world, folder, undisturbed) -> None:
+    at(world, 4, lambda: setattr(world, "lamp", 0.8))
+
+    def sleep(time_s):
+        if time_s == 1.0:
+            assert world.safe
+            world.lamp = 1.0 if world.lamp > 0.89 else world.lamp + 0.05
+        world.sleep(time_s)
+
+    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
+    assert [line.body["keys"] for line in lines(folder, Entry.void)] == [
+        ["000002-checker-dark-0", "000003-checker-dark-1", "000004-checker-light-0", "000005-checker-light-1"]
+    ]
+    assert "the sentinel changed by -20" in lines(folder, Entry.suspend)[0].body["reason"]
+
+
+def test_the_first_sentinel_is_remembered_over_a_resume(world, folder, undisturbed, monkeypatch) -> None:
+    monkeypatch.setattr(run, "BATCH", 2)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    at(world, 5, stop)
+    with pytest.raises(KeyboardInterrupt):
+        capture(session(world, folder))
+    assert len(lines(folder, Entry.done)) == 2
+    world.lamp = 0.8
+
+    def sleep(time_s):
+        if time_s == 1.0:
+            world.lamp = 1.0
+        world.sleep(time_s)
+
+    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
+    assert len(lines(folder, Entry.suspend)) == 1
+
+
+def test_a_sentinel_that_tells_nothing(world, tmp_path) -> None:
+    write_sources(
+        tmp_path, PLAN.replace('pattern = "half"', 'pattern = "full"').replace("0.01\nlight", "0.4\nlight", 1)
+    )
+    with pytest.raises(SessionError, match=r"with 100.0% of its pixels saturated; give it an exposure"):
+        capture(session(world, begin(world, tmp_path)))
+
+
+def test_the_disk_fills_and_is_emptied(world, folder, undisturbed) -> None:
+    free = iter([500] * 3)
+    made = session(world, folder, free_bytes=lambda path: next(free, 10**9))
+    assert capture(made).sha256 == undisturbed
+    assert "the disk has 500 bytes free; the bench keeps 1000 free" in lines(folder, Entry.suspend)[0].body["reason"]
+
+
+@pytest.mark.parametrize("failing", ["writev", "write"])
+def test_a_full_disk_stops_the_session_safe_and_whole(world, folder, undisturbed, monkeypatch, failing) -> None:
+    monkeypatch.setattr(run, "BATCH", 4)
+    real = getattr(os, failing)
+
+    def full(handle, data):
+        name = os.readlink(f"/proc/self/fd/{handle}")
+        if world.key >= "000009" and (name.endswith(JOURNAL) or "/frames/" in name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle, data)
+
+    monkeypatch.setattr(os, failing, full)
+    made = session(world, folder)
+    with made:
+        made.arm()
+        with pytest.raises(SessionError, match="No space left on device; make space, then resume"):
+            made.run()
+        assert made.state is State.fault
+        assert world.safe
+    monkeypatch.setattr(os, failing, real)
+    assert not list((folder / "frames").glob(".*"))
+    read_journal(folder / JOURNAL)
+    assert capture(session(world, folder)).sha256 == undisturbed
+
+
+def test_too_small_a_disk_is_refused_before_anything_moves(world, tmp_path) -> None:
+    write_sources(tmp_path, bench=BENCH.replace("= 1000", "= 1000000000"))
+    with pytest.raises(SessionError, match=r"takes 14 frames, for which 1000010752 bytes must be free"):
+        begin(world, tmp_path)
+    assert not (tmp_path / "session").exists()
+
+
+def test_a_camera_that_ignores_the_exposure_is_refused_before_anything_moves(world, tmp_path) -> None:
+    write_sources(tmp_path)
+    world.ignore_exposure = True
+    with pytest.raises(FalseReadback, match=r"set to expose 0.01 s and exposes 0.033 s"):
+        begin(world, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.toml", "plan.toml", "stack.npy"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "match"),
+    [("lie_about_exposure", "exposes 0.033 s"), ("wrong_pattern", r"the mask shows [0-9a-f]{8} instead of")],
+)
+def test_a_device_that_lies_ends_the_session(world, folder, trouble, match) -> None:
+    setattr(world, trouble, True)
+    with pytest.raises(FalseReadback, match=match):
+        capture(session(world, folder))
+    assert lines(folder, Entry.done) == []
+    assert lines(folder, Entry.suspend) == []
+
+
+def test_pause_and_proceed(world, folder, undisturbed) -> None:
+    made = session(world, folder)
+    at(world, 4, made.pause)
+
+    def sleep(time_s):
+        if time_s == 1.0:
+            assert world.safe
+            assert made.state is State.suspended
+            waited.append(time_s)
+            if len(waited) == 5000:
+                made.proceed()
+        world.sleep(time_s)
+
+    waited = []
+    made._sleep = sleep
+    assert capture(made).sha256 == undisturbed
+    assert len(waited) == 5000
+
+
+def test_stopped_by_the_operator(world, folder, undisturbed) -> None:
+    def stop():
+        raise KeyboardInterrupt
+
+    at(world, 7, stop)
+    made = session(world, folder)
+    with made:
+        made.arm()
+        with pytest.raises(KeyboardInterrupt):
+            made.run()
+        assert made.state is State.safe
+        assert world.safe
+        made.arm()
+        made.disconnect()
+    assert len(lines(folder, Entry.stop)) == 1
+    assert capture(session(world, folder)).sha256 == undisturbed
+
+
+def test_a_bug_leaves_the_bench_safe(world, folder) -> None:
+    at(world, 7, lambda: {}["bug"])
+    made = session(world, folder)
+    with pytest.raises(KeyError, match="bug"):
+        capture(made)
+
+
+def test_a_light_that_cannot_be_turned_off_is_told(world, folder, monkeypatch) -> None:
+    def bad():
+        monkeypatch.setattr("tests.firmware_bridge.session_doubles.FakeLight.safe", fails)
+        raise RuntimeError("first")
+
+    def fails(self):
+        if self.world.share:
+            raise DeviceError("the light is stuck.")
+
+    at(world, 7, bad)
+    made = session(world, folder)
+    made.connect()
+    made.arm()
+    with pytest.raises(RuntimeError, match="first") as caught:
+        made.run()
+    assert "1 of 4 devices could not be made safe: light: the light is stuck" in caught.value.__notes__[0]
+    monkeypatch.undo()
+    made.disconnect()
+
+
+def test_other_firmware_or_device_on_resume(world, folder) -> None:
+    world.firmware = "f2"
+    with pytest.raises(SessionError, match=r"was begun with .*'f1'.* these are .*'f2'"):
+        capture(session(world, folder))
+
+
+def test_a_damaged_frame_is_taken_again_on_resume(world, folder, undisturbed) -> None:
+    made = session(world, folder)
+    with made:
+        made.arm()
+        made.run()
+    (folder / "frames" / "000004.npy").write_bytes(b"rot")
+    (folder / "frames" / "000006.npy").unlink()
+    with pytest.raises(SessionError, match=r"2 of 14 frames are missing or changed, the first is frames/000004.npy"):
+        seal(folder)
+    assert capture(session(world, folder)).sha256 == undisturbed
+    assert lines(folder, Entry.void)[0].body["keys"] == ["000004-checker-light-0", "000006-sentinel-sentinel-0"]
+
+
+def test_a_sealed_session_is_not_continued(world, folder) -> None:
+    capture(session(world, folder))
+    with pytest.raises(SessionError, match="is sealed; begin a new session"):
+        session(world, folder).connect()
+
+
+def test_an_existing_folder_and_a_folder_that_is_no_session(world, folder, tmp_path) -> None:
+    with pytest.raises(SessionError, match="session exists already; resume that session"):
+        begin(world, tmp_path)
+    with pytest.raises(SessionError, match="cannot be opened"):
+        Session(tmp_path, world.drivers(), "me").connect()
+
+
+def test_changed_settings_are_refused(world, folder) -> None:
+    path = folder / "session.json"
+    path.write_bytes(path.read_bytes().replace(b'"averages":3', b'"averages":2'))
+    with pytest.raises(SessionError, match=r"session.json is not what the journal began with"):
+        capture(session(world, folder))
+
+
+def test_a_folder_that_is_not_there(world, tmp_path) -> None:
+    write_sources(tmp_path)
+    with (
+        open_bench(read_bench(tmp_path / "bench.toml"), world.drivers()) as bench,
+        pytest.raises(SessionError, match=r"there is no folder .*/none; make it"),
+    ):
+        create(tmp_path / "none" / "session", read_plan(tmp_path / "plan.toml"), tmp_path, bench, {})
+
+
+def test_two_patterns_with_one_id(world, tmp_path) -> None:
+    write_sources(tmp_path)
+    first = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    second = first.copy()
+    second[0, 0] = 200
+    second[5, 4:] = last_bytes(second.tobytes()[:44], zlib.crc32(first.tobytes()))
+    assert zlib.crc32(first.tobytes()) == zlib.crc32(second.tobytes())
+    np.save(tmp_path / "stack.npy", np.stack([first, second]))
+    with pytest.raises(SessionError, match=r"step 'stack': two patterns of the plan have the id [0-9a-f]{8}"):
+        begin(world, tmp_path)
+    assert not (tmp_path / "session").exists()
+
+
+def last_bytes(start: bytes, crc: int) -> list[int]:
+    """Four bytes after which the CRC-32 of ``start`` is ``crc``: a linear equation over bits, by elimination."""
+    zero = zlib.crc32(start + bytes(4))
+    columns = [zlib.crc32(start + (1 << bit).to_bytes(4, "little")) ^ zero for bit in range(32)]
+    rest, basis = crc ^ zero, {}
+    for bit, column in enumerate(columns):
+        mix = 1 << bit
+        while column and column.bit_length() in basis:
+            other = basis[column.bit_length()]
+            column, mix = column ^ other[0], mix ^ other[1]
+        basis[column.bit_length()] = (column, mix)
+    found = 0
+    while rest:
+        column, mix = basis[rest.bit_length()]
+        rest, found = rest ^ column, found ^ mix
+    return list(found.to_bytes(4, "little"))
+
+
+def test_an_exit_without_goodbye_leaves_the_bench_safe(folder) -> None:
+    script = f"""
+import atexit, sys
+from pathlib import Path
+from tests.firmware_bridge.session_doubles import World, session
+world = World()
+# What is registered first runs last.
+atexit.register(lambda: print(world.safe))
+made = session(world, Path({str(folder)!r}))
+made.connect()
+made.arm()
+made._open.light.set(0.5)
+print(world.safe)
+sys.exit(3)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (3, ["False", "True"]), done.stderr
