@@ -44,6 +44,8 @@ FIRST_PERSON = FIRST_AUXILIARY + 1_000_000
 class Row:
     """A method, and the passes that it asks of its surrogates for each photo with the settings of ``spec``.
 
+    Of a method with a mask for each person these are the passes for each photo that is shown for enrolment.
+
     Attributes:
         method: its name.
         forward: forward passes of every surrogate.
@@ -69,6 +71,15 @@ ROWS = (
     # asked, and passes belong to the set rather than to a photo. EM does it in enrolment; REM in a tenth of its steps.
     Row("em"),
     Row("rem", settings="train_steps=20"),
+    # 16 steps, and the forward pass of the clean photos.
+    Row("opom", forward=17, backward=16, surrogates="sface"),
+    # 60 steps of one view, and the forward pass of the clean photos.
+    Row("person-cloak", forward=61, backward=60, surrogates="sface+dlib-resnet"),
+    # 40 steps, and the forward pass of the clean photo.
+    Row("fawkes", forward=41, backward=40, surrogates="sface"),
+    # In each step one forward pass, and for each of ten targets a backward pass and a forward pass of the candidate. A
+    # tenth of the steps is timed.
+    Row("tip-im", forward=56, backward=50, surrogates="sface", settings="steps=5"),
     # 50 steps of Adam, each with one forward and backward pass; one forward pass before the first.
     Row("dfpp", forward=51, backward=50, surrogates="sface"),
     # 48 gradients and the forward pass of the clean photo.
@@ -88,11 +99,11 @@ class Measured:
     Attributes:
         method: its name.
         spec: name and settings.
-        seconds: for a face, median.
+        seconds: for a face, median; where passes belong to enrolment, for a photo shown there.
         spread_seconds: longest minus shortest run, for a face.
         floor_seconds: passes of its surrogates for a face, or None where it asks none.
         ratio: seconds over floor, or None.
-        fit_seconds: of enrolment or training before the first photo, or None where there is neither.
+        apply_seconds: for a face, where ``seconds`` are those of enrolment; else None.
         peak_mb: growth of the resident memory from before the first photo to its largest, in 10^6 bytes.
     """
 
@@ -102,7 +113,7 @@ class Measured:
     spread_seconds: float
     floor_seconds: float | None
     ratio: float | None
-    fit_seconds: float | None
+    apply_seconds: float | None
     peak_mb: float
 
 
@@ -155,28 +166,33 @@ def measured(row: Row, photos: int, runs: int, threads: int) -> Measured:
     if surrogates is not None:
         # Weights are loaded before memory is counted.
         surrogates.embed(faces.images[:1], faces.points5[:1])
-    fit_seconds = None
-    if protector.declaration.person_specific:
-        start = time.perf_counter()
-        protector.fit(faces.images, faces.points5, faces.identity, torch.Generator().manual_seed(0))
-        fit_seconds = time.perf_counter() - start
+    given = (faces.images, faces.points5, faces.identity)
+    enrols = protector.declaration.person_specific
+    if enrols:
+        protector.fit(*given, torch.Generator().manual_seed(0))
     forget_peak()
     before = peak_bytes()
 
-    def protect() -> Tensor:
-        return protector.protect(faces.images, faces.points5, faces.identity, torch.Generator().manual_seed(0))
+    def protect() -> object:
+        return protector.protect(*given, torch.Generator().manual_seed(0))
 
-    protect()
+    def enrol() -> object:
+        return protector.fit(*given, torch.Generator().manual_seed(0))
+
+    work = enrol if enrols else protect
+    work()
     peak = peak_bytes() - before
     tasks = [] if surrogates is None else passes(surrogates, faces.images, faces.points5)
-    own, *asked = ([second / photos for second in found] for found in timed([protect, *tasks], runs))
+    found = timed([work, protect, *tasks] if enrols else [work, *tasks], runs)
+    own, *asked = ([second / photos for second in seconds] for seconds in found)
+    applied = statistics.median(asked.pop(0)) if enrols else None
     median, floor = statistics.median(own), None
     if asked:
         forward, both = (statistics.median(seconds) for seconds in asked)
         floor = (row.forward - row.backward) * forward + row.backward * both
     return Measured(
         method=row.method, spec=row.spec, seconds=median, spread_seconds=max(own) - min(own), floor_seconds=floor,
-        ratio=None if floor is None else median / floor, fit_seconds=fit_seconds, peak_mb=peak / 1e6,
+        ratio=None if floor is None else median / floor, apply_seconds=applied, peak_mb=peak / 1e6,
     )  # fmt: skip
 
 
@@ -208,13 +224,13 @@ def table(rows: Sequence[Measured]) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
 
     lines = [
-        "| method | s / face | floor, s | ratio | spread, s | enrolment, s | peak, MB |",
+        "| method | s / face | floor, s | ratio | spread, s | applying, s | peak, MB |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         cells = (
             row.spec, number(row.seconds, 3), number(row.floor_seconds, 3), number(row.ratio, 2),
-            number(row.spread_seconds, 3), number(row.fit_seconds, 2), number(row.peak_mb, 0),
+            number(row.spread_seconds, 3), number(row.apply_seconds, 4), number(row.peak_mb, 0),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,0 +1,88 @@
+"""The benchmark of protectors: it knows them all, and its figures have the structure that they claim."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from protectors import registry
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "protectors.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """The script as a module, under a name that is not that of the room."""
+    spec = importlib.util.spec_from_file_location("benchmark_of_protectors", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_protection_has_one_row(benchmark: ModuleType) -> None:
+    methods = [row.method for row in benchmark.ROWS]
+    assert sorted(methods) == sorted(
+        name for name in registry.names() if name != "optical-encoder" and not registry.registered(name).about.control
+    )
+
+
+def test_rows_ask_for_possible_passes(benchmark: ModuleType) -> None:
+    for row in benchmark.ROWS:
+        assert row.forward >= row.backward >= 0
+        assert bool(row.surrogates) == (row.forward > 0)
+
+
+def test_passes_of_sparse_are_those_that_it_makes(
+    benchmark: ModuleType, sface_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protector = registry.make_protector("sparse:steps=5")
+    counted = []
+    embed = protector._surrogates.embed  # type: ignore[attr-defined]
+    monkeypatch.setattr(protector._surrogates, "embed", lambda *given: counted.append(1) or embed(*given))  # type: ignore[attr-defined]
+    points = torch.tensor(((21.0, 26), (41, 26), (31, 36), (23, 45), (39, 45)))[None]
+    protector.protect(torch.rand(1, 3, 64, 64), points, torch.zeros(1, dtype=torch.int64), torch.Generator())
+    # One for the clean photo and one a step, as in the row with its 48 steps.
+    assert len(counted) == 6
+    (row,) = (row for row in benchmark.ROWS if row.method == "sparse")
+    assert (row.forward, row.backward) == (49, 48)
+
+
+def test_a_small_run_gives_figures(benchmark: ModuleType, sface_weights: Path) -> None:
+    threads = torch.get_num_threads()
+    row = benchmark.Row("sparse", forward=3, backward=2, surrogates="sface", settings="steps=2,pixels=4")
+    found = benchmark.measured(row, photos=1, runs=2, threads=threads)
+    assert found.spec == "sparse:steps=2,pixels=4"
+    assert found.seconds > 0 and found.spread_seconds >= 0 and found.peak_mb > 0
+    assert found.ratio == pytest.approx(found.seconds / found.floor_seconds)
+    assert found.apply_seconds is None
+    without = benchmark.Measured("x", "x:a=1", 0.5, 0.1, None, None, 2.0, 30.0)
+    lines = benchmark.table([found, without]).splitlines()
+    assert lines[3] == "| x:a=1 | 0.500 | – | – | 0.100 | 2.00 | 30 |"
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_tasks_take_turns_and_their_first_run_does_not_count(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    lasts = iter([100.0, 200, 1, 10, 4, 40, 2, 20])
+
+    def task() -> None:
+        now[0] += next(lasts)
+
+    assert benchmark.timed([task, task], 3) == [[1, 4, 2], [10, 40, 20]]
+
+
+def test_unknown_methods_are_refused(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main(["--methods", "sparse,none-such"])
+    assert "no row for none-such; choose among" in capsys.readouterr().err
