@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optishield import __version__
+from optishield.bench_command import bench_app
 from optishield.console import (
     SUMMARY,
     ConfigFile,
@@ -29,8 +30,10 @@ from optishield.console import (
     say,
     short,
 )
+from optishield.enroll_command import enroll
 from optishield.errors import ExitCode, UsageError, one_line, user_error
 from optishield.evaluate_command import evaluate
+from optishield.protect_command import protect
 
 if TYPE_CHECKING:
     from optishield.runs import RunFolder
@@ -47,6 +50,7 @@ weights_app = typer.Typer(help="Weight files of the recognisers: list, fetch, ve
 config_app = typer.Typer(help="Show the settings and their schema.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(config_app, name="config")
+app.add_typer(bench_app, name="bench")
 
 
 class Budget(StrEnum):
@@ -166,6 +170,8 @@ def evaluate_mask(
 
 
 app.command("evaluate")(evaluate)
+app.command("protect")(protect)
+app.command("enroll")(enroll)
 
 
 @weights_app.command("list")

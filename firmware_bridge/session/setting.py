@@ -77,7 +77,8 @@ def check_settings(wanted: CameraSettings, read: CameraSettings) -> None:
             f"the camera was set to a gain of {wanted.gain_db:g} dB and has {read.gain_db:g} dB; turn off what is "
             "automatic, or plan a gain that it keeps."
         )
-    if (read.bits, read.roi) != (wanted.bits, wanted.roi):
+    # A plan that names no region wants the whole sensor, which a camera may read back in pixels.
+    if read.bits != wanted.bits or (wanted.roi is not None and read.roi != wanted.roi):
         raise FalseReadback(
             f"the camera was set to {wanted.bits} bits of roi {wanted.roi} and has {read.bits} bits of roi {read.roi}; "
             "plan what it keeps."

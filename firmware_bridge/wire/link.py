@@ -6,6 +6,7 @@ Karn's rule for repeated commands), with limits that suit a serial line.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -150,7 +151,7 @@ class Link:
         self._patience_s = patience_s
         self._clock = clock
         self._sleep = sleep
-        self._rng = rng or np.random.default_rng()
+        self._rng = rng or np.random.default_rng(secrets.randbits(64))
         self._lock = threading.RLock()
         self._splitter = Splitter()
         self._session = 0

@@ -1,0 +1,167 @@
+"""What an operator sees of frames: histogram, saturation and focus as text, and whether they are as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.text import Text
+
+from firmware_bridge.protocols import Frame, Levels
+
+BINS = 48
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_BAR = 30
+
+SATURATED_SHARE = 0.01
+"""Share of saturated pixels from which a frame is too bright."""
+
+SIGNAL_SHARE = 0.05
+"""Share of the range that the brightest pixels must stand above dark."""
+
+FOCUS_SHARE = 0.9
+"""Share of the best focus that was seen, which the last frame must reach."""
+
+DARK_SHARE = 0.25
+"""Share of the range that a frame without light may reach in the mean."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is told of one frame.
+
+    Attributes:
+        mean: of all levels, as a share of the largest possible one.
+        bright: level that 99.9 % of the pixels do not exceed, as such a share.
+        saturated: share of pixels at the largest possible level.
+        focus: variance of the Laplacian over the squared mean (Pech-Pacheco et al. 2000); it rises towards the focus,
+            and compares only frames of the same scene and light.
+        histogram: pixels by level, in ``BINS`` equal steps of the range.
+    """
+
+    mean: float
+    bright: float
+    saturated: float
+    focus: float
+    histogram: tuple[int, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether the work may go on: what was checked, the verdict, and the reason with the numbers."""
+
+    name: str
+    passed: bool
+    reason: str
+
+    def text(self) -> Text:
+        """Green or red, with the reason."""
+        return Text(
+            f"{'ok  ' if self.passed else 'STOP'}  {self.name}: {self.reason}", "green" if self.passed else "red"
+        )
+
+
+def look(levels: Levels, bits: int) -> Look:
+    """Measure a frame.
+
+    Args:
+        levels: (H, W) uint8 or uint16, right-justified.
+        bits: significant bits.
+    """
+    top = (1 << bits) - 1
+    values = levels.astype(np.float32) / top
+    mean = float(values.mean())
+    counts, _ = np.histogram(values, BINS, (0, 1))
+    sharp = float(cv2.Laplacian(values, cv2.CV_32F).var())
+    return Look(
+        mean=mean,
+        bright=float(np.quantile(values, 0.999)),
+        saturated=float((levels >= top).mean()),
+        focus=sharp / mean**2 if mean else 0.0,
+        histogram=tuple(int(count) for count in counts),
+    )
+
+
+def look_at(frame: Frame) -> Look:
+    """Measure a frame of a camera."""
+    return look(frame.levels, frame.bits)
+
+
+def picture(seen: Look, best_focus: float) -> Text:
+    """Four lines: histogram (logarithmic), brightness, saturation and focus.
+
+    Args:
+        seen: which frame.
+        best_focus: highest focus that was seen, which fills the bar.
+    """
+    tallest = np.log1p(max(seen.histogram))
+    heights = [
+        round(float(np.log1p(count) / tallest) * (len(_BLOCKS) - 1)) if tallest else 0 for count in seen.histogram
+    ]
+    text = Text()
+    text.append(f"levels      |{''.join(_BLOCKS[height] for height in heights)}|\n")
+    text.append(f"brightness  {_bar(seen.bright)} {seen.bright:6.1%}  mean {seen.mean:.1%}\n")
+    style = "red" if seen.saturated > SATURATED_SHARE else "green"
+    text.append(f"saturated   {_bar(seen.saturated)} {seen.saturated:6.2%}\n", style)
+    text.append(
+        f"focus       {_bar(seen.focus / best_focus if best_focus else 0)} {seen.focus:.4g}  best {best_focus:.4g}"
+    )
+    return text
+
+
+def _bar(share: float) -> str:
+    full = round(min(max(share, 0.0), 1.0) * _BAR)
+    return f"[{'#' * full}{'.' * (_BAR - full)}]"
+
+
+def dark_gate(seen: Look) -> Gate:
+    """Whether a frame without light is dark."""
+    reason = f"without light the mean is {seen.mean:.1%} of the range"
+    if seen.mean <= DARK_SHARE:
+        return Gate("dark", True, reason)
+    return Gate("dark", False, f"{reason}, at most {DARK_SHARE:.0%} are allowed; cover the bench, or lower the gain")
+
+
+def light_gate(seen: Look, dark: Look | None) -> Gate:
+    """Whether a frame with light is neither too bright nor too dark.
+
+    Args:
+        seen: the frame.
+        dark: one without light; None where the bench has none that it could turn off.
+    """
+    if seen.saturated > SATURATED_SHARE:
+        return Gate(
+            "light", False,
+            f"{seen.saturated:.1%} of the pixels are saturated, at most {SATURATED_SHARE:.0%} are allowed; plan a "
+            "shorter exposure or less light",
+        )  # fmt: skip
+    signal = seen.bright - (dark.bright if dark else 0.0)
+    if signal < SIGNAL_SHARE:
+        return Gate(
+            "light", False,
+            f"the brightest pixels stand {signal:.1%} of the range above dark, at least {SIGNAL_SHARE:.0%} are needed; "
+            "open the beam, or plan a longer exposure or more light",
+        )  # fmt: skip
+    return Gate(
+        "light", True, f"the brightest pixels stand {signal:.1%} above dark, {seen.saturated:.2%} are saturated"
+    )
+
+
+def focus_gate(focus: Sequence[float]) -> Gate:
+    """Whether the last of some frames is about as sharp as the sharpest of them.
+
+    Args:
+        focus: see :class:`Look`, in the order of the frames.
+    """
+    best = max(focus)
+    reason = f"{focus[-1]:.4g}, the best of {len(focus)} frames had {best:.4g}"
+    if focus[-1] >= FOCUS_SHARE * best:
+        return Gate("focus", True, reason)
+    return Gate("focus", False, f"{reason}; turn back to the best")

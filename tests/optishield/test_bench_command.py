@@ -1,0 +1,429 @@
+"""``optishield bench``: sessions on the virtual bench and on emulated devices, from the command line."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from firmware_bridge.devices.genicam import GenicamCamera
+from firmware_bridge.devices.slm_window import SlmWindow
+from firmware_bridge.devices.uvc import UvcCamera
+from optishield.bench_drivers import AravisOptions, SlmOptions, UvcOptions
+from optishield.bench_view import Look, dark_gate, focus_gate, light_gate, look, picture
+from optishield.cli import main
+from tests.firmware_bridge.camera_doubles import gige_port
+from tests.firmware_bridge.wire_doubles import built
+
+BENCH = """
+name = "virtual table"
+origin = "simulated"
+[camera]
+driver = "sim://camera"
+serial = "C1"
+options = { seed = 3 }
+[mask]
+driver = "sim://mask"
+serial = "M1"
+[light]
+driver = "sim://light"
+serial = "L1"
+[limits]
+exposure_s = 0.1
+light_share = 0.8
+disk_free_bytes = 1000
+"""
+
+PLAN = """
+name = "first light"
+bits = 12
+roi = [0, 0, 256, 224]
+[sentinel]
+every = 4
+pattern = "checker"
+exposure_s = 0.001
+light_share = 0.5
+flux_tolerance = 0.5
+[[steps]]
+name = "ramp"
+pattern = "ramp-x"
+exposure_s = 0.001
+light_share = 0.5
+averages = 3
+darks = 1
+"""
+FRAMES = 7  # dark sentinel, sentinel, 4 of the step, sentinel
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bench.toml").write_text(BENCH)
+    Path("plan.toml").write_text(PLAN)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
+    """Exit code, the JSON object on stdout (None if there is none), and stderr."""
+    code = main(["bench", *words, "--json"])
+    out, err = capsys.readouterr()
+    return code, json.loads(out) if out else None, err
+
+
+CAPTURE = ("capture", "bench.toml", "plan.toml", "--out", "session", "--operator", "Ada", "--yes")
+
+
+def test_a_session_from_capture_to_export(capsys: pytest.CaptureFixture[str]) -> None:
+    code, sealed, err = run(capsys, *CAPTURE, "--calibration", "psf=psf-7")
+    assert code == 0, err
+    assert (sealed["origin"], sealed["frames"]) == ("simulated", FRAMES)
+    assert [(gate["name"], gate["passed"]) for gate in sealed["gates"]] == [
+        (name, True) for name in ("devices", "plan", "dark", "light", "focus")
+    ]
+    manifest = json.loads(Path("session/manifest.json").read_text())
+    assert {frame["origin"] for frame in manifest["frames"]} == {"simulated"}
+    assert {frame["calibrations"]["psf"] for frame in manifest["frames"]} == {"psf-7"}
+
+    code, verified, _ = run(capsys, "verify", "session")
+    assert code == 0 and verified["passed"]
+    code, again, _ = run(capsys, "seal", "session")
+    assert (code, again["manifest"]) == (0, sealed["manifest"])
+
+    h5py = pytest.importorskip("h5py", reason="h5py is missing (extra export)")
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is missing (extra export)")
+    code, exported, _ = run(capsys, "export", "session", "--nexus", "copy.nxs", "--tiff", "copy.tif")
+    assert (code, exported["nexus"], exported["tiff"]) == (0, "copy.nxs", "copy.tif")
+    frame = np.load(Path("session") / manifest["frames"][-1]["file"])
+    with h5py.File("copy.nxs") as file:
+        assert file["entry/origin"][()].decode() == "simulated"
+    with tifffile.TiffFile("copy.tif") as file:
+        assert len(file.pages) == FRAMES
+        np.testing.assert_array_equal(file.pages[-1].asarray(), frame)
+
+    # One level of one frame is changed.
+    path = Path("session") / manifest["frames"][2]["file"]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    code, verified, _ = run(capsys, "verify", "session")
+    assert code == 3 and not verified["passed"]
+    assert [check["name"] for check in verified["checks"] if not check["passed"]] == ["frames"]
+
+
+def test_what_was_interrupted_is_resumed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sim.bench.twins import CameraTwin
+
+    grab, grabbed = CameraTwin.grab, []
+
+    def until_ctrl_c(camera: CameraTwin, timeout_s: float) -> Any:
+        grabbed.append(1)
+        if len(grabbed) == 9:
+            raise KeyboardInterrupt
+        return grab(camera, timeout_s)
+
+    monkeypatch.setattr(CameraTwin, "grab", until_ctrl_c)
+    code, _, err = run(capsys, *CAPTURE)
+    assert code == 130
+    assert "continue with: optishield bench resume session --operator 'Ada'" in err
+    code, _, err = run(capsys, "seal", "session")
+    assert code == 4 and "of 7 frames of session are missing" in err
+    code, sealed, err = run(capsys, "resume", "session", "--operator", "Ada")
+    assert code == 0, err
+    assert (sealed["frames"], "gates" in sealed) == (FRAMES, False)
+    code, again, _ = run(capsys, "resume", "session", "--operator", "Ada")
+    assert (code, again["manifest"]) == (0, sealed["manifest"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "gate", "reason"),
+    [
+        ("exposure_s = 0.001", "exposure_s = 0.09", "light", "of the pixels are saturated"),
+        ("exposure_s = 0.001", "exposure_s = 0.00002", "light", "above dark, at least 5% are needed"),
+        ("exposure_s = 0.001", "exposure_s = 0.2", "plan", "exposure_s = 0.2, camera and bench allow 2e-05 to 0.1"),
+        ('pattern = "checker"', 'pattern = "chess"', "plan", "no pattern 'chess'"),
+    ],
+)
+def test_a_gate_that_is_not_met_ends_the_capture(
+    capsys: pytest.CaptureFixture[str], old: str, new: str, gate: str, reason: str
+) -> None:
+    Path("plan.toml").write_text(PLAN.replace(old, new, 1))
+    code, result, err = run(capsys, *CAPTURE)
+    assert code == 5
+    assert [one["name"] for one in result["gates"] if not one["passed"]] == [gate]
+    assert f"gate not met: {gate}" in err and reason in " ".join(err.split())
+    assert not Path("session").exists()
+
+
+def test_nobody_is_asked_where_there_is_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, *CAPTURE[:-1])
+    assert code == 2 and "add --yes" in err
+
+
+def test_live_tells_levels_and_focus(capsys: pytest.CaptureFixture[str]) -> None:
+    lit = ("--pattern", "full", "--light-share", "0.5", "--operator", "Ada")
+    words = ("live", "bench.toml", "--exposure-s", "0.001", "--bits", "12", "--frames", "2")
+    code, dark, err = run(capsys, *words)
+    assert code == 0, err
+    code, bright, err = run(capsys, *words, *lit)
+    assert code == 0, err
+    assert (dark["origin"], dark["frames"]) == ("simulated", 2)
+    assert sum(dark["histogram"]) == 256 * 224
+    assert bright["mean"] > 2 * dark["mean"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--pattern", "full"), "name them with --operator"),
+        (("--operator", "A", "--pattern", "chess"), "--pattern chess cannot be shown: there are zero, half"),
+        (("--operator", "A", "--light-share", "0.9"), "--light-share 0.9: the bench allows up to 0.8"),
+    ],
+)
+def test_live_refuses(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
+    code, _, err = run(capsys, "live", "bench.toml", "--exposure-s", "0.001", "--frames", "1", *words)
+    assert code == 2 and message in err
+    code, _, err = run(capsys, "live", "bench.toml", "--exposure-s", "0.2", "--frames", "1")
+    assert code == 2 and "the bench allows up to 0.1 s" in err
+
+
+def test_the_doctor_opens_the_devices_of_a_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, err = run(capsys, "doctor", "bench.toml")
+    assert code == 0, err
+    assert {kind: one["origin"] for kind, one in found["devices"].items()} == dict.fromkeys(
+        ("camera", "mask", "light"), "simulated"
+    )
+    code, found, _ = run(capsys, "doctor")
+    assert (code, found["devices"]) == (0, {})
+    assert {"controllers", "modulator window", "emulated firmware", "serial ports"} <= set(found["machine"])
+
+
+def test_all_devices_that_are_missing_are_told_at_once_and_none_is_replaced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":9876")
+    text = BENCH.replace('origin = "simulated"', 'origin = "mixed"')
+    text = text.replace("sim://light", "mcu").replace('"sim://mask"', '"slm"\noptions = { settle_s = 0.01 }')
+    Path("bench.toml").write_text(text.replace("sim://camera", "camera"))
+    code, _, err = run(capsys, "doctor", "bench.toml")
+    assert code == 4
+    assert "3 of 3 devices fail" in err
+    assert "no USB serial device has the serial number 'L1'" in err
+    assert "there is no driver 'camera'; known are: aravis" in err
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "message"),
+    [
+        ("slm", "", "options of the mask is not as it must be: settle_s: Field required"),
+        ("slm", "options = { settle_s = 0.1, colour = 1 }", "options of the mask is not as it must be: colour: Extra"),
+        ("deformable-mirror", "options = { low = 0, high = 9 }", "neighbour: Field required; across: Field required"),
+        ("mcu", "options = { baud = 9600 }", "options of the mask is not as it must be: baud: Extra inputs"),
+    ],
+)
+def test_options_of_drivers_are_checked(
+    capsys: pytest.CaptureFixture[str], driver: str, options: str, message: str
+) -> None:
+    Path("bench.toml").write_text(BENCH.replace('"sim://mask"', f'"{driver}"\n{options}'))
+    code, _, err = run(capsys, "doctor", "bench.toml")
+    assert code == 4 and message in err
+
+
+@pytest.mark.parametrize(
+    ("options", "opens"),
+    [(SlmOptions, SlmWindow), (AravisOptions, GenicamCamera), (UvcOptions, UvcCamera.usb)],
+)
+def test_options_are_those_of_the_drivers(options: type[BaseModel], opens: Callable[..., Any]) -> None:
+    parameters = inspect.signature(opens).parameters
+    assert set(options.model_fields) == set(parameters) - {"serial", "patience_s", "clock", "sleep"}
+    for name, field in options.model_fields.items():
+        assert field.is_required() == (parameters[name].default is inspect.Parameter.empty)
+        assert field.is_required() or field.default == parameters[name].default
+
+
+def test_a_bench_may_not_pass_for_another_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bench.toml").write_text(BENCH.replace('origin = "simulated"', 'origin = "bench"'))
+    code, _, err = run(capsys, "doctor", "bench.toml")
+    assert code == 4 and "is simulated, and the file of the bench says origin = 'bench'" in err
+
+
+def test_the_selftest_of_a_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    code, result, _ = run(capsys, "selftest", "bench.toml", "--quiet")
+    assert (code, result["origin"]) == (0, "simulated")
+    assert all(check["passed"] for check in result["checks"])
+
+
+def test_the_selftest_takes_a_session_over_the_real_wire(capsys: pytest.CaptureFixture[str]) -> None:
+    built("host")  # skips where there is no compiler
+    with gige_port():
+        code, result, err = run(capsys, "selftest", "--quiet")
+    assert code == 0, err
+    assert (result["origin"], result["frames"]) == ("emulated", 14)
+    assert {"mask refuses a damaged pattern", "camera counts", "sealed"} <= {
+        check["name"] for check in result["checks"]
+    }
+
+
+def test_without_a_compiler_the_selftest_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, err = run(capsys, "selftest", "--quiet")
+    assert code == 4 and "install them (Debian: build-essential)" in err
+
+
+def test_help_loads_neither_torch_nor_devices() -> None:
+    program = "import sys; from optishield.cli import main; main(['bench', '--help']); print(sorted(sys.modules))"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    loaded = set(done.stdout.splitlines()[-1].strip("[]").replace("'", "").split(", "))
+    assert not loaded & {"torch", "cv2", "numpy", "serial", "firmware_bridge", "sim"}
+
+
+# -- the checklist at a terminal ---------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """``optishield bench capture`` at a terminal of its own."""
+
+    def __init__(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        words = [word for word in CAPTURE if word != "--yes"]
+        ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "optishield", "bench", *words],
+            stdin=theirs,
+            stderr=theirs,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": root, "COLUMNS": "100", "TERM": "xterm"},
+        )
+        os.close(theirs)
+        self._ours = ours
+        self.seen = ""
+
+    def until(self, text: str) -> None:
+        end_s = time.monotonic() + 60
+        while text not in self.seen:
+            assert time.monotonic() < end_s, f"{text!r} did not come: {self.seen}"
+            if select.select([self._ours], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self._ours, 4096).decode(errors="replace")
+                except OSError:
+                    break
+        before, found, self.seen = self.seen.partition(text)
+        assert found, f"{text!r} did not come before the end: {before}"
+
+    def answer(self, text: str = "") -> None:
+        os.write(self._ours, f"{text}\n".encode())
+
+    def end(self) -> tuple[int, str]:
+        while True:
+            try:
+                if not os.read(self._ours, 4096):
+                    break
+            except OSError:
+                break
+        out, _ = self._process.communicate(timeout=60)
+        os.close(self._ours)
+        return self._process.returncode, out.decode()
+
+
+def test_the_checklist_gives_one_instruction_at_a_time() -> None:
+    terminal = Terminal()
+    for number, gate in enumerate(("devices", "plan", "dark", "light", "focus"), 1):
+        terminal.until(f"{number}. ")
+        terminal.until("Enter when done")
+        terminal.answer()
+        if gate in ("dark", "light", "focus"):
+            terminal.until("levels      |")
+            terminal.until("saturated")
+            terminal.answer()
+        terminal.until(f"ok    {gate}: ")
+    code, out = terminal.end()
+    assert code == 0 and "origin       simulated" in out
+    assert Path("session/manifest.json").exists()
+
+
+def test_the_checklist_lets_a_step_be_tried_again_or_given_up() -> None:
+    Path("plan.toml").write_text(PLAN.replace('pattern = "checker"', 'pattern = "late.npy"'))
+    terminal = Terminal()
+    for _ in range(2):
+        terminal.until("Enter when done")
+        terminal.answer()
+    terminal.until("STOP  plan: ")
+    terminal.until("q to stop")
+    np.save("late.npy", np.full((64, 64), 255, np.uint8))
+    terminal.answer()
+    terminal.until("Enter when done")
+    terminal.answer()
+    terminal.until("ok    plan: ")
+    shutil.move("late.npy", "gone.npy")
+    terminal.until("Enter when done")
+    terminal.answer()
+    terminal.until("levels      |")
+    terminal.answer()
+    terminal.until("ok    dark: ")
+    terminal.until("Enter when done")
+    terminal.answer()
+    terminal.until("STOP  light: ")
+    terminal.until("q to stop")
+    terminal.answer("q")
+    code, _ = terminal.end()
+    assert code == 5 and not Path("session").exists()
+
+
+# -- figures of frames -------------------------------------------------------------------------------------------------
+
+
+def test_figures_of_a_frame_worked_by_hand() -> None:
+    # 1000 of 10000 pixels at the top of 12 bits, the others at a quarter of it.
+    levels = np.full((100, 100), 1023, np.uint16)
+    levels[:10] = 4095
+    seen = look(levels, 12)
+    assert seen.mean == pytest.approx(0.1 + 0.9 * 1023 / 4095)
+    assert (seen.saturated, seen.bright) == (0.1, 1.0)
+    assert (seen.histogram[11], seen.histogram[47], sum(seen.histogram)) == (9000, 1000, 10000)
+
+
+def test_focus_rises_with_sharpness_and_not_with_light() -> None:
+    y, x = np.indices((64, 64))
+    sharp = np.where((x // 4 + y // 4) % 2, 200, 20).astype(np.uint8)
+    soft = np.full((64, 64), 110, np.uint8) + np.round(30 * np.sin(x / 4)).astype(np.uint8)
+    assert look(sharp, 8).focus > 10 * look(soft, 8).focus
+    assert look(sharp // 2, 8).focus == pytest.approx(look(sharp, 8).focus, rel=0.02)
+    assert look(np.zeros((8, 8), np.uint8), 8).focus == 0
+
+
+def a_look(mean: float = 0.1, bright: float = 0.5, saturated: float = 0.0) -> Look:
+    return Look(mean, bright, saturated, 1.0, (1, 0, 7))
+
+
+def test_gates_and_their_reasons() -> None:
+    assert dark_gate(a_look(mean=0.25)).passed
+    assert dark_gate(a_look(mean=0.26)).reason == (
+        "without light the mean is 26.0% of the range, at most 25% are allowed; cover the bench, or lower the gain"
+    )
+    assert light_gate(a_look(bright=0.5), a_look(bright=0.44)).passed
+    assert "stand 4.0% of the range above dark" in light_gate(a_look(bright=0.5), a_look(bright=0.46)).reason
+    assert light_gate(a_look(), None).passed
+    assert "1.1% of the pixels are saturated" in light_gate(a_look(saturated=0.011), None).reason
+    assert focus_gate([1.0, 4.0, 3.6]).passed
+    assert focus_gate([1.0, 4.0, 3.5]).reason == "3.5, the best of 3 frames had 4; turn back to the best"
+
+
+def test_the_picture_shows_bars() -> None:
+    lines = picture(a_look(bright=0.5, saturated=0.02), 2.0).plain.splitlines()
+    assert lines[0] == "levels      |▃ █|"  # log(2) and log(8) of log(8): a third of 8 steps, and all
+    assert lines[1].startswith(f"brightness  [{'#' * 15}{'.' * 15}]  50.0%")
+    assert lines[3].startswith(f"focus       [{'#' * 15}{'.' * 15}] 1")
