@@ -97,9 +97,10 @@ class EvaluateConfig(_Section):
 
     @classmethod
     def for_preset(cls, name: str, tier: str) -> EvaluateConfig:
-        """The survey's experiment ``S1`` or ``S2`` with the attackers and controls of a tier.
+        """The survey's experiment ``S1`` or ``S2`` and its methods, with the attackers and controls of a tier.
 
-        Deviations from the publication are named in the result, see :mod:`evaluation.matrix.presets`.
+        The tier ``smoke`` has fewer people. Deviations from the publication are named in the result, see
+        :mod:`evaluation.matrix.presets`.
 
         Raises:
             ValueError: If there is no such preset or tier.
@@ -107,7 +108,13 @@ class EvaluateConfig(_Section):
         if name not in _SURVEY:
             raise ValueError(f"no preset is called {name!r}; choose one of {', '.join(_SURVEY)}")
         base = cls.for_tier(tier).model_dump()
-        return cls.model_validate({**base, "preset": name, "people": {**base["people"], **_SURVEY[name]}})
+        chosen = _SURVEY[name]
+        people = {**base["people"], **chosen["people"], **(chosen["smoke"] if tier == "smoke" else {})}
+        changes: dict[str, Any] = {"preset": name, "protectors": chosen["protectors"], "people": people}
+        if tier == "smoke":
+            # An average of frames needs each photograph of every part protected four times more.
+            changes["attackers"] = [one for one in base["attackers"] if not one.startswith("video")]
+        return cls.model_validate({**base, **changes})
 
 
 def controls(size_px: int) -> tuple[str, ...]:
@@ -119,10 +126,21 @@ def controls(size_px: int) -> tuple[str, ...]:
     return ("identity", f"gaussian-blur:sd=0.05,px={size_px}", "pixelate:cells=28", "noise:linf=0.03")
 
 
+#: Methods and people of the survey's experiments; of S2 the survey states no budget, so methods keep their own.
 _SURVEY: dict[str, dict[str, Any]] = {
-    "S1": {"test_people": 50, "captures": 10, "gallery_captures": 8, "size_px": 112},
-    "S2": {"test_people": 500, "captures": 2, "gallery_captures": 1, "size_px": 112},
-}
+    "S1": {
+        "protectors": tuple(f"{name}:budget=uniform" for name in ("em", "rem", "opom", "dfpp")),
+        "people": {"test_people": 50, "captures": 10, "gallery_captures": 8, "size_px": 112},
+        "smoke": {
+            "train_people": 6, "validation_people": 4, "calibration_people": 12, "test_people": 20, "fit_captures": 4,
+        },
+    },
+    "S2": {
+        "protectors": ("apf", "fawkes", "tip-im"),
+        "people": {"test_people": 500, "captures": 2, "gallery_captures": 1, "size_px": 112},
+        "smoke": {"train_people": 6, "validation_people": 4, "calibration_people": 20, "test_people": 40},
+    },
+}  # fmt: skip
 _ALL_ATTACKERS = [
     "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign", "generic-restorer",
     "purifier", "restorer", "linear-protected", "fine-tuned-protected", "end-to-end-protected", "scratch-protected",

@@ -79,3 +79,13 @@ def contrast(faces: EncodedFaces, generator: torch.Generator) -> tuple[float, fl
 def channels_last(network: Network) -> Network:
     """The network with its weights laid out channels last: up to three times faster on a processor."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def shaken(points5: Tensor, generator: torch.Generator) -> Tensor:
+    """Points (N, 5, 2) moved, all five alike, by 3 % of the eye distance (sd), and scaled by 4 %: other framing."""
+    count = len(points5)
+    eyes = (points5[:, 1] - points5[:, 0]).norm(dim=-1).view(-1, 1, 1)
+    centre = points5.mean(dim=1, keepdim=True)
+    shift = 0.03 * eyes * torch.randn(count, 1, 2, generator=generator)
+    scale = 1 + 0.04 * torch.randn(count, 1, 1, generator=generator)
+    return centre + shift + scale * (points5 - centre)

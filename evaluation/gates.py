@@ -22,6 +22,12 @@ LEAST_TAR, LEAST_TAR_LOW = 0.90, 0.80
 REGAINED = 0.80
 #: Lower limits of PSR_net: against attackers of today, strongly so, and after retraining.
 PROTECTS, STRONG, WITHSTANDS = 0.80, 0.95, 0.50
+#: Lower limit of what a protector does to its own claim: share of the clean accuracy above chance that training on
+#: protected photos costs, PSR_net of a protected probe, and share of probes that pass for a target where they did not
+#: before. No publication sets a bar; the first two are that of a protection, the third is more often than not.
+POISONS, DODGES, IMPERSONATES = PROTECTS, PROTECTS, 0.50
+#: Accuracy after training on clean photos that a victim of poisoning must reach, and its lower limit.
+LEAST_ACCURACY, LEAST_ACCURACY_LOW = 0.70, 0.50
 #: With fewer people nothing is claimed.
 LEAST_PEOPLE = 30
 #: Share of its PSR_net that a protector keeps when a tenth of the gallery leaks clean.
@@ -65,6 +71,20 @@ def recogniser_strength(tar: Interval) -> Gate:
         f"{LEAST_TAR_LOW:.2f}"
     )
     return Gate("recogniser-strength", passed, reason, {"tar": tar.value, "low": tar.low})
+
+
+def victim_strength(accuracy: Interval) -> Gate:
+    """A recogniser that is trained on the tested people learns them from clean photos; or poison has nothing to spoil.
+
+    Args:
+        accuracy: on clean photos that it was not trained on, after training on clean ones.
+    """
+    passed = accuracy.value >= LEAST_ACCURACY and accuracy.low >= LEAST_ACCURACY_LOW
+    reason = (
+        f"accuracy after clean training is {accuracy.value:.3f} with lower limit {accuracy.low:.3f}; needed are "
+        f"{LEAST_ACCURACY:.2f} and {LEAST_ACCURACY_LOW:.2f}"
+    )
+    return Gate("victim-strength", passed, reason, {"accuracy": accuracy.value, "low": accuracy.low})
 
 
 def false_match_rate(fmr: Interval, alpha: float, shared_identities: int) -> Gate:
@@ -152,17 +172,18 @@ def certificate(attacks: Mapping[str, tuple[float, float]]) -> Gate:
     return Gate("certificate", True, f"none of {len(attacks)} attacks exceeds its certificate")
 
 
-def beats_noise(difference: Interval | None) -> Gate:
+def beats_noise(difference: Interval | None, does: str = "protects") -> Gate:
     """Gate 5: the protector beats random noise of equal budget.
 
     Args:
         difference: protection of each person minus that by the noise (:func:`evaluation.statistics.paired_difference`);
             None: not run.
+        does: what it does more of, as a word.
     """
     if difference is None:
         return Gate("equal-noise", None, "random noise of equal budget was not run")
     reason = (
-        f"it protects {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] more than random noise "
+        f"it {does} {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] more than random noise "
         "of equal budget; the lower limit must be above 0"
     )
     figures = {"difference": difference.value, "low": difference.low, "high": difference.high}
@@ -270,3 +291,33 @@ def verdict(gates: Sequence[Gate], psr_net: Interval | None, identities: int) ->
         return Verdict("protects", f"{limits}; needed are {PROTECTS:.2f}")
     known = "broken" if psr_net.high < PROTECTS else "not shown"
     return Verdict("fails", f"{known}: {limits}, upper limit {psr_net.high:.3f}; needed are {PROTECTS:.2f}")
+
+
+ClaimLabel = Literal["no claim", "exploratory", "fails", "not shown", "holds"]
+
+
+def claim_verdict(
+    value: Interval | None, bar: float, closed: Sequence[Gate], exploratory: str
+) -> tuple[ClaimLabel, str]:
+    """Whether what a protector claims of itself holds against one recogniser, with the reason.
+
+    Args:
+        value: what it does to the claim, larger is better; None where it is not defined.
+        bar: that its lower limit must reach; see :data:`POISONS` and its neighbours.
+        closed: first the gates of the recogniser, then that of equal noise. Noise is not asked where the claim fails.
+        exploratory: why no claim can rest on these people, or "".
+    """
+    *judges, noise = closed
+    for gate in judges:
+        if not gate.passed:
+            return "no claim", f"{gate.name}: {gate.reason}"
+    if value is None or math.isnan(value.low):
+        return "no claim", "the figure is undefined: too few people are recognised without protection"
+    limits = f"{value.value:.3f} with limits {value.low:.3f} and {value.high:.3f}; needed is {bar:.2f}"
+    if value.high < bar:
+        return "fails", limits
+    if exploratory:
+        return "exploratory", exploratory
+    if value.low < bar:
+        return "not shown", limits
+    return ("holds", limits) if noise.passed else ("no claim", f"{noise.name}: {noise.reason}")

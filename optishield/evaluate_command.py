@@ -64,6 +64,8 @@ _MAY_DIFFER_ON_RESUME = ("workers", "engine", "dask_scheduler")
 _WEIGHTS_OF_ATTACKERS = {"realign": ("tiny-face-detector", "face-landmark-68")}
 _WEIGHTS_OF_PHOTOGRAPHS = ("yunet",)
 
+_JUDGE = ("name", "seen", "value", "interval", "noise")
+
 # A comma ends a name only where no setting follows: pixelate:cells=8,px=64,identity are two protectors.
 _NEXT_NAME = re.compile(r",(?![A-Za-z_]\w*=)")
 
@@ -227,6 +229,7 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], json_output: bool) -> No
     from optishield.jsonable import plain
     from optishield.judgement import combination_name, label, sentence, standings
     from optishield.judgement_report import write_judgement
+    from optishield.judgement_tables import orderings, own_claims
 
     result = {"run": run.path.name, **plain(summary, SUMMARY)}
     run.write_json(SUMMARY, result)
@@ -238,6 +241,22 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], json_output: bool) -> No
         print_json({**result, "run": run.path, "report": report})
     else:
         print_pairs([("run", run.path), ("report", report), ("result", sentence(result))])
+        claims = [
+            (
+                claim["name"], claim["claim"], judge["name"], judge["seen"], judge["value"], judge["interval"],
+                judge["noise"], judge["verdict"],
+            )
+            for claim in own_claims(result)
+            for judge in claim["deciding"] or [dict.fromkeys(_JUDGE, "–") | {"verdict": claim["verdict"]}]
+        ]  # fmt: skip
+        if claims:
+            print_table(("protector", "own claim", "judged by", "", "value", "95%", "noise", "verdict"), claims)
+        pairs = [
+            (row["statement"], row["judge"], row["difference"], row["interval"], row["verdict"])
+            for row in orderings(result)
+        ]
+        if pairs:
+            print_table(("the survey states", "judged by", "difference", "95%", "verdict"), pairs)
         rows = [
             (
                 label(one.key), combination_name(one.combination), one.worst["attacker"], one.worst["recogniser"],

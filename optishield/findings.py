@@ -84,7 +84,8 @@ def span(pair: Sequence[Any], form: str = "percent") -> str:
     if not (known(low) and known(high)):
         return ""
     if form == "percent":
-        return f"{100 * low:.0f}–{100 * high:.0f}%"
+        whole = f"{100 * low:.0f} to {100 * high:.0f}%" if low < 0 else f"{100 * low:.0f}–{100 * high:.0f}%"
+        return whole.replace("-", "−")
     return f"{decimal(low, 2)} to {decimal(high, 2)}" if low < 0 else f"{low:.2f}–{high:.2f}"
 
 

@@ -15,6 +15,14 @@ LEVELS = {
     "K0": "as published", "K1": "treats the photo", "K2": "owns the protector", "K3": "knows its parameters",
     "K4": "recogniser it never saw",
 }  # fmt: skip
+#: What a protector claims of itself: in a word, and what is measured for it.
+THREATS = {
+    "poison": ("spoils training", "clean accuracy lost"),
+    "dodge": ("is not recognised", "PSR net"),
+    "impersonate": ("passes for a target", "ASR net"),
+    "sensor": ("a recording tells nobody", "PSR net, worst attacker"),
+    "attribute": ("hides an attribute", ""),
+}
 ENCODER = "optical-encoder"
 #: Verdicts of a protection that was shown, of one attack and of all attacks of today.
 HELD, HELD_TODAY = ("protects", "withstands"), ("protects", "strong")
@@ -44,9 +52,9 @@ def verdict_word(verdict: str) -> tuple[str, str]:
 
 def tone(word: str) -> str:
     """CSS class of a verdict."""
-    if word in ("broken", "fails"):
+    if word in ("broken", "fails", "contradicted"):
         return "fail"
-    return "pass" if word.startswith((*HELD, *HELD_TODAY)) else "open"
+    return "pass" if word.startswith((*HELD, *HELD_TODAY, "holds", "replicated")) else "open"
 
 
 @dataclass(frozen=True)

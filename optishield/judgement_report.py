@@ -284,6 +284,8 @@ def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
         "exploratory": bool(summary.get("exploratory")),
         "headline": sentence(summary),
         "words": _words(summary, found, gates),
+        "own_claims": tables.own_claims(summary),
+        "orderings": tables.orderings(summary),
         "strip": [_strip(one, summary) for one in found],
         "pictures": _pictures(found, arrays),
         "tradeoff": _tradeoff(found),

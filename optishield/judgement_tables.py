@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from optishield.findings import Summary, decimal, known, number, span
-from optishield.judgement import COMBINATIONS, Standing, label, tone, verdict_word
+from optishield.judgement import COMBINATIONS, THREATS, Standing, label, tone, verdict_word
 
 Triple = tuple[str, str, str]
 
@@ -42,7 +44,8 @@ def rate(value: Any) -> str:
     share = number(value)
     if 0 < share < 0.0005 or 0.9995 < share < 1:
         return "<0.1%" if share < 0.5 else ">99.9%"
-    return f"{share:.1%}" if 0 < share < 0.1 or 0.9 < share < 1 else f"{share:.0%}"
+    written = f"{share:.1%}" if 0 < share < 0.1 or 0.9 < share < 1 else f"{share:.0%}"
+    return written.replace("-", "−")
 
 
 def amount(value: Any) -> str:
@@ -57,14 +60,61 @@ def interval(pair: Sequence[Any] | None) -> str:
 
 
 def bar(value: Any, low: float, high: float) -> dict[str, float | None]:
-    """Places in percent of a bar's width."""
-    at, low, high = (100 * number(v) for v in (value, low, high))
+    """Places in percent of a bar's width; what lies outside 0..1 is drawn at its end."""
+    at, low, high = (float(np.clip(100 * number(v), 0, 100)) for v in (value, low, high))
     return {"at": at if known(at) else None, "low": low if known(low) else None, "high": high if known(high) else None}
 
 
 def triple(row: Mapping[str, Any]) -> Triple:
     """Protector, attacker and recogniser of a row."""
     return str(row["protector"]), str(row["attacker"]), str(row["recogniser"])
+
+
+def _seen(unseen: bool | None) -> str:
+    return {True: "unseen", False: "surrogate", None: ""}[unseen]
+
+
+def own_claims(summary: Summary) -> list[dict[str, Any]]:
+    """What each protector claims of itself, with whoever decides first and all others behind."""
+    table = []
+    for claim in summary.get("own_claims") or []:
+        judges = [
+            {
+                "name": judge["judge"], "seen": _seen(judge["unseen"]), "value": rate(judge["value"]),
+                "interval": interval(judge["ci95"]), "bar": bar(judge["value"], *(judge["ci95"] or (None, None))),
+                "noise": rate(judge["noise"]), "noise_at": bar(judge["noise"], 0, 0)["at"],
+                "raw": rate(judge["raw"]), "clean": rate(judge["clean"]), "verdict": judge["verdict"],
+                "reason": readable(str(judge["reason"]), summary), "tone": tone(judge["verdict"]),
+                "primary": judge["primary"],
+            }
+            for judge in claim["judges"]
+        ]  # fmt: skip
+        said, measure = THREATS[claim["threat"]]
+        table.append({
+            "name": label(claim["protector"]), "claim": said, "measure": measure, "threat": claim["threat"],
+            "bar": rate(claim["bar"]) if known(claim["bar"]) else "", "verdict": claim["verdict"],
+            "tone": tone(claim["verdict"]), "reason": readable(str(claim["reason"]), summary),
+            "deciding": [judge for judge in judges if judge["primary"]],
+            "others": [judge for judge in judges if not judge["primary"]],
+        })  # fmt: skip
+    return table
+
+
+def orderings(summary: Summary) -> list[dict[str, str]]:
+    """Pairs of the survey's methods in the order that it states, and what became of them."""
+    relations = {"above": ">", "below": "<", "equal": "≈"}
+    table = []
+    for row in summary.get("orderings") or []:
+        pair = f"{label(row['first'])} {relations[row['relation']]} {label(row['second'])}"
+        within = f" within {row['margin']:.2g}" if row["relation"] == "equal" else ""
+        table.append({
+            "statement": f"{row['figure']}: {pair}{within}",
+            "judge": row["judge"], "first": decimal(row["value_first"]), "second": decimal(row["value_second"]),
+            "difference": decimal(row["difference"]),
+            "interval": " to ".join(decimal(limit) for limit in row["ci95"] or ()),
+            "verdict": row["verdict"], "tone": tone(row["verdict"]), "reason": readable(str(row["reason"]), summary),
+        })  # fmt: skip
+    return table
 
 
 def cost(summary: Summary) -> list[dict[str, str]]:

@@ -36,7 +36,18 @@ _OWN = {
     "gaussian-blur": "protectors.blur:GaussianBlur",
     "pixelate": "protectors.pixelate:Pixelate",
     "noise": "protectors.noise:Noise",
+    "photo-cloak": "protectors.photo_cloak:PhotoCloak",
     "optical-encoder": "protectors.optical_encoder:OpticalEncoder",
+    "em": "protectors.em:Em",
+    "rem": "protectors.rem:Rem",
+    "dfpp": "protectors.dfpp:Dfpp",
+    "sparse": "protectors.sparse:Sparse",
+    "opom": "protectors.opom:Opom",
+    "person-cloak": "protectors.person_cloak:PersonCloak",
+    "fawkes": "protectors.fawkes:Fawkes",
+    "tip-im": "protectors.tip_im:TipIm",
+    "apf": "protectors.apf:Apf",
+    "feed-forward": "protectors.feed_forward:FeedForward",
 }
 
 # A comma ends a value only where the next setting follows, so that paths may hold commas.

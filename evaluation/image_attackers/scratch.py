@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evaluation.encoded import channels_last, face_crop
+from evaluation.encoded import channels_last, face_crop, shaken
 from evaluation.image_attackers.base import CHUNK, ImageAttacker, checked
 from evaluation.photos import Knowledge, Photos
 from evaluation.training import optimise
@@ -52,22 +52,13 @@ class ScratchProtected(ImageAttacker):
             # A full margin from the start holds a fresh network back; it grows over the first third.
             head.margin = 0.2 * min(1.0, step / (0.3 * self.steps))
             pick = torch.randint(len(levels), (self.batch,), generator=generator)
-            crops = self._crop(levels[pick].float() / 255, self._shaken(points[pick], generator))
+            crops = self._crop(levels[pick].float() / 255, shaken(points[pick], generator))
             mirror = torch.rand(self.batch, 1, 1, 1, generator=generator) < 0.5
             return head.loss(self.network(torch.where(mirror, crops.flip(-1), crops)), labels[pick])
 
         parameters = [*self.network.parameters(), *head.parameters()]
         optimise([(parameters, 3e-3)], loss, steps=self.steps, weight_decay=5e-2)
         self.network.eval()
-
-    def _shaken(self, points5: Tensor, generator: torch.Generator) -> Tensor:
-        """Points moved, all five alike, by 3 % of the eye distance (sd), and scaled by 4 %: crops of other framing."""
-        count = len(points5)
-        eyes = (points5[:, 1] - points5[:, 0]).norm(dim=-1).view(-1, 1, 1)
-        centre = points5.mean(dim=1, keepdim=True)
-        shift = 0.03 * eyes * torch.randn(count, 1, 2, generator=generator)
-        scale = 1 + 0.04 * torch.randn(count, 1, 1, generator=generator)
-        return centre + shift + scale * (points5 - centre)
 
     @torch.no_grad()
     def embed(self, photos: Photos, *, protected: bool) -> Tensor:

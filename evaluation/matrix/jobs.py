@@ -37,7 +37,7 @@ from evaluation.metrics import Floats
 from evaluation.photos import Knowledge, Photos
 from evaluation.pool import derived_seed
 from faces.families import Recogniser
-from faces.protection import KnownBlur, Protector
+from faces.protection import KnownBlur, Protector, Target
 from faces.samples import linear_to_srgb, srgb_to_linear
 
 MakeProtector = Callable[[str], Protector]
@@ -117,34 +117,44 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Outcome:
 
 
 def describe(site: Site, protector: str) -> dict[str, Any]:
-    """What a protector declares; the optics that an attacker may know go into the run folder.
+    """What a protector declares; optics that an attacker may know, and people to pass for, go into the run folder.
 
     Returns:
-        the declaration as plain values, and ``blur``: whether there are optics.
+        the declaration as plain values, ``blur``: whether there are optics, ``target``: whether there are such people.
     """
     made = site.make_protector(protector)
-    said, blur = made.declaration, made.blur
+    said, blur, target = made.declaration, made.blur, made.target
+    kept = Store(site.folder / "work")
     if blur is not None:
-        key = _blur_key(protector)
-        Store(site.folder / "work").write(key, {"psf": blur.psf}, {"noise_sd": blur.noise_sd, "planes": blur.planes})
+        facts = {"noise_sd": blur.noise_sd, "planes": blur.planes}
+        kept.write(_key("blur", protector), {"psf": blur.psf}, facts)
+    if target is not None:
+        people = {"images": target.images, "points5": target.points5, "identity": target.identity}
+        kept.write(_key("target", protector), people, {})
     plain = dataclasses.asdict(said)
     return {
         **plain, "threats": sorted(said.threats), "settings": dict(said.settings),
-        "blur": blur is not None,
+        "blur": blur is not None, "target": target is not None,
     }  # fmt: skip
 
 
 def known_blur(folder: Path, protector: str) -> KnownBlur | None:
     """The optics that :func:`describe` left in the run folder."""
-    found = Store(folder / "work").read(_blur_key(protector))
+    found = Store(folder / "work").read(_key("blur", protector))
     if found is None:
         return None
     tensors, facts = found
     return KnownBlur(tensors["psf"], facts["noise_sd"], facts["planes"])
 
 
-def _blur_key(protector: str) -> str:
-    return f"blur-{hashlib.sha256(protector.encode()).hexdigest()[:40]}"
+def known_target(folder: Path, protector: str) -> Target | None:
+    """The people to pass for that :func:`describe` left in the run folder."""
+    found = Store(folder / "work").read(_key("target", protector))
+    return None if found is None else Target(**found[0])
+
+
+def _key(kind: str, protector: str) -> str:
+    return f"{kind}-{hashlib.sha256(protector.encode()).hexdigest()[:40]}"
 
 
 def strength(site: Site, recogniser: str, part: str) -> dict[str, Any]:

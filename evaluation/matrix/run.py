@@ -15,7 +15,21 @@ from typing import Any
 
 from evaluation.config import EvaluateConfig, controls
 from evaluation.errors import EvaluationError
-from evaluation.matrix import certificates, jobs, noise, people, presets, quality, score, tables, verdicts
+from evaluation.matrix import (
+    certificates,
+    claims,
+    impersonation,
+    jobs,
+    noise,
+    orderings,
+    people,
+    poison,
+    presets,
+    quality,
+    score,
+    tables,
+    verdicts,
+)
 from evaluation.matrix.jobs import LoadRecogniser, MakeAttacker, MakeProtector, Outcome, Site, guarded
 from evaluation.matrix.people import PARTS
 from evaluation.matrix.results import curves_tensors, parquet
@@ -77,10 +91,12 @@ def evaluate(
         load_recogniser: importable: name to recogniser; default: those of ``faces.families``.
 
     Returns:
-        The summary, plain values only. ``rows``, ``cost``, ``gates``, ``certificates``, ``headline``, ``comparisons``,
-        ``missing``, ``not_measured``, ``inapplicable``, ``exploratory``, ``deviations``, ``tables``, ``curves``,
-        ``manifest``, ``tier``, ``seed``, ``identities``. The run folder then also holds ``rows.parquet`` (without
-        timings, so that it does not depend on where it was made), ``cost.parquet`` and ``curves.safetensors``.
+        The summary, plain values only. ``own_claims`` first, with ``poison`` and ``impersonation`` behind them, and
+        ``orderings`` of the survey where a preset is run; then ``rows``, ``cost``, ``gates``, ``certificates``,
+        ``headline``, ``comparisons``, ``missing``, ``not_measured``, ``inapplicable``, ``exploratory``,
+        ``deviations``, ``tables``, ``curves``, ``manifest``, ``tier``, ``seed``, ``identities``. The run folder then
+        also holds ``rows.parquet`` (without timings, so that it does not depend on where it was made),
+        ``cost.parquet`` and ``curves.safetensors``.
 
     Raises:
         EvaluationError, FacesError: with what to change.
@@ -150,6 +166,17 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
     equal_noise = {
         name: found for name, found in _each(state, "equal noise", noise.equal_noise, methods).items() if found
     }
+    kept = {name: protected[name, "test", 1]["key"] for name in complete}
+    learnt = _poison(state, protectors, kept, equal_noise, recognisers, inapplicable)
+    aimed = [
+        (name, kept[name], (equal_noise.get(name) or {}).get("key"), recognisers)
+        for name in complete
+        if protectors[name]["target"]
+    ]
+    imitated = _each(state, "impersonation", impersonation.measure, aimed)
+    similar = {}
+    if config.preset is not None:
+        similar = _each(state, "similarity", orderings.similarity, [(name, kept[name]) for name in complete])
     certified = _certify(state, complete, scored, information["identities"])
     costs = tables.cost_rows(protected, latencies, attacked)
     judged = verdicts.judge(
@@ -163,6 +190,18 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
         information["exploratory"],
         config.seed,
     )
+    gates = {"splits": _splits_gate(information), **judged.gates}
+    families = {name: facts["family"] for name, facts in recognisers.items()}
+
+    def unseen(protector: str, recogniser: str) -> bool | None:
+        return verdicts.unseen(recogniser, protectors[protector], recognisers, families)
+
+    judging = (information["exploratory"], config.seed)
+    poisoned: list[dict[str, Any]] = []
+    if learnt is not None:
+        poisoned = poison.rows(learnt, unseen, [name for name in complete if protectors[name]["control"]], *judging)
+        gates |= poison.gates(learnt)
+    impersonated = impersonation.rows(imitated, unseen, gates, *judging)
     rows = [{**row, **quality.columns(qualities.get(row["protector"]))} for row in judged.rows]
     state.run.write_bytes("rows.parquet", parquet(rows))
     state.run.write_bytes("cost.parquet", parquet(costs))
@@ -172,8 +211,21 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
         "tier": config.tier,
         "seed": config.seed,
         "identities": information["identities"],
+        "own_claims": claims.own_claims(
+            protectors,
+            judged.rows,
+            poisoned,
+            impersonated,
+            equal_noise,
+            gates,
+            inapplicable,
+            information["exploratory"],
+        ),
+        "poison": poisoned,
+        "impersonation": impersonated,
+        "orderings": orderings.orderings(config, scored, poisoned, similar),
         "rows": [{**row, "seconds_per_image": seconds.get(row["protector"])} for row in rows],
-        "gates": {"splits": _splits_gate(information), **judged.gates},
+        "gates": gates,
         "certificates": certified,
         "headline": judged.headline,
         "comparisons": judged.comparisons,
@@ -181,7 +233,7 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
         "inapplicable": inapplicable,
         "exploratory": information["exploratory"],
         "deviations": presets.deviations(config),
-        "tables": tables.survey_tables(protectors, rows, latencies, scored),
+        "tables": tables.survey_tables(protectors, rows, latencies, scored, impersonated),
         "curves": {"file": "curves.safetensors", "points": tables.curves(scored)},
         "cost": costs,
         "protectors": protectors,
@@ -342,6 +394,67 @@ def _each(
     """Values of jobs of one protector each, by its name."""
     names = [str(given[0]) for given in arguments]
     return {names[index]: value for index, value in state.jobs(stage, function, arguments, names)}
+
+
+def _poison(
+    state: _Run,
+    protectors: Mapping[str, Mapping[str, Any]],
+    kept: Mapping[str, str],
+    equal_noise: Mapping[str, Mapping[str, Any]],
+    recognisers: Mapping[str, Any],
+    inapplicable: list[dict[str, str]],
+) -> poison.Learnt | None:
+    """Victims trained on what is claimed to be poison, on the controls and on noise of equal size; None without poison.
+
+    Under the preset S1 everybody's photographs are trained on, whatever they claim, as in the survey.
+    """
+    site, config = state.site, state.site.config
+    control = controls(config.people.size_px)
+    judged = [
+        name
+        for name, said in protectors.items()
+        if name in kept and not said["control"] and ("poison" in said["threats"] or config.preset == "S1")
+    ]
+    if not judged or control[0] not in kept:
+        return None
+    photos = site.part("test").photos
+    probes = ~photos.gallery
+    reason = poison.inapplicable(int(photos.gallery.sum()) // photos.people)
+    if reason:
+        inapplicable += [{"protector": name, "attacker": poison.SCRATCH, "reason": reason} for name in judged]
+    kinds = [*recognisers, *([] if reason else [poison.SCRATCH])]
+    # The most expensive ones first.
+    settings = [
+        (kind, countermeasure)
+        for kind in reversed(kinds)
+        for countermeasure in reversed(poison.COUNTERMEASURES if kind == poison.SCRATCH else poison.TREATMENTS)
+    ]
+    clean = kept[control[0]]
+
+    def trained(stage: str, sets: Sequence[tuple[str, str, str, str]]) -> dict[tuple[str, str, str], list[float]]:
+        """Outcomes by protector, victim and countermeasure of sets (protector, key, kind, countermeasure)."""
+        arguments = [(poison.BUDGETS[config.tier], clean, *given) for _, *given in sets]
+        names = [f"{name}, {kind}, {countermeasure}" for name, _, kind, countermeasure in sets]
+        found = {}
+        for index, outcome in state.jobs(stage, poison.victim, arguments, names):
+            for victim, right in outcome.items():
+                found[sets[index][0], victim, sets[index][3]] = right
+        return found
+
+    # Clean ones first: what the identity control left is the same, and is then looked up.
+    reference = trained("victims, clean", [("clean", clean, *setting) for setting in settings])
+    asked = [*(name for name in (control[0], control[3]) if name in kept), *judged]
+    spoilt = trained("victims", [(name, kept[name], *setting) for setting in settings for name in asked])
+    sets = [
+        (name, equal_noise[name]["key"], kind, poison.AS_IS) for kind in kinds for name in judged if name in equal_noise
+    ]
+    noisy = trained("victims, equal noise", sets)
+    return poison.Learnt(
+        photos.identity[probes].numpy(),
+        {key[1:]: right for key, right in reference.items()},
+        spoilt,
+        {key[:2]: right for key, right in noisy.items()},
+    )
 
 
 def _certify(

@@ -61,14 +61,16 @@ def survey_tables(
     rows: Sequence[Mapping[str, Any]],
     latencies: Mapping[str, Mapping[str, Any]],
     scored: Mapping[Triple, Mapping[str, Any]],
+    impersonated: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Tables I and II of the survey, a row for each protector.
 
     ``open_set``: lower limit of PSR_net by the recogniser as published on people whom neither protector nor recogniser
     has seen (evasion; the least over recognisers). ``real_time``: whether 95 % of photographs take at most a frame at
-    25 fps. ``scalability``: images a second. ``hardware``: whether it is optics. ``target_asr``: impersonation of its
-    target. ``person_specific``: PSR_net with one preparation for each person, on other photographs of them.
-    ``leakage``: PSR_net over the share of clean photographs in a protected gallery. ``api``: commercial services.
+    25 fps. ``scalability``: images a second. ``hardware``: whether it is optics. ``target_asr``: share of probes that
+    pass for its target (the least over recognisers). ``person_specific``: PSR_net with one preparation for each person,
+    on other photographs of them. ``leakage``: PSR_net over the share of clean photographs in a protected gallery.
+    ``api``: commercial services.
     """
     table = []
     for name, said in protectors.items():
@@ -96,7 +98,7 @@ def survey_tables(
             "real_time": None if p95 is None else p95 <= FRAME_S,
             "scalability_images_per_s": None if speed is None else throughput(speed["batch_s"]),
             "hardware": "sensor" in said["threats"],
-            "target_asr": None,
+            "target_asr": min((row["asr"] for row in impersonated if row["protector"] == name), default=None),
             "person_specific": min(evasion, default=None) if said["person_specific"] else None,
             "leakage": curves[0] if curves else None,
             "api": None,

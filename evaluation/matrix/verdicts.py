@@ -74,7 +74,7 @@ def judge(
     families = {name: facts["family"] for name, facts in recognisers.items()}
     for row in rows:
         declaration = protectors[row["protector"]]
-        row["unseen"] = _unseen(row["recogniser"], declaration, recognisers, families)
+        row["unseen"] = unseen(row["recogniser"], declaration, recognisers, families)
         row["verdict"] = _verdict(row, declaration, gates, exploratory)
     headline = {name: _headline(name, said, rows, gates, scored) for name, said in protectors.items()}
     for name, said in protectors.items():
@@ -212,7 +212,7 @@ def surrogates(declaration: Mapping[str, Any]) -> list[str]:
     return [name for text in named for name in text.replace("+", " ").replace(",", " ").split()]
 
 
-def _unseen(
+def unseen(
     recogniser: str,
     declaration: Mapping[str, Any],
     recognisers: Mapping[str, Mapping[str, Any]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,178 @@ ROWS = (
     Row("pixelate", ("pixelate:cells=8", "pixelate:cells=9")),
     Row("noise:linf=0.03", ("noise:linf=0.06", "noise:l2=0.03", "noise:l2=2"), grey=False, levels=7),
     Row("noise:l2=2", ("noise:l2=2.5", "noise:linf=0.03"), grey=False),
+    Row(
+        "photo-cloak:surrogates=sface,steps=2,eot=1,budget=uniform",
+        ("photo-cloak:ssim=0.9", "photo-cloak:rate=0.02", "photo-cloak:region=face"),
+        levels=7,
+    ),
     Row("optical-encoder:run={run},px=64", ("optical-encoder:run={run},px=128",), any_size=False),
+    Row(
+        "em:classes=2,train_batches=2,rounds=1,resolution=32",
+        (
+            "em:preset=cifar,classes=2,train_batches=2,rounds=1,resolution=32",
+            "em:noise=sample,classes=2,train_batches=2,rounds=1,resolution=32",
+        ),
+        any_size=False,
+        levels=16,
+    ),
+    Row("em:noise=sample,steps=2,classes=2,train_batches=2,rounds=1,resolution=32", levels=16),
+    Row(
+        "rem:steps=2,eot=1,attack_steps=1,train_steps=1,classes=2,resolution=32",
+        (
+            "rem:steps=2,eot=1,attack_steps=1,train_steps=2,classes=2,resolution=32",
+            "rem:steps=2,eot=1,attack_steps=1,train_steps=1,classes=3,resolution=32",
+        ),
+        levels=8,
+    ),
+    Row(
+        "dfpp:steps=2,budget=uniform",
+        (
+            "dfpp:steps=2",
+            "dfpp:steps=3",
+            "dfpp:steps=2,structure=2",
+            "dfpp:steps=2,makeup=2",
+            "dfpp:steps=2,residual=1",
+            "dfpp:steps=2,surrogates=dlib-resnet",
+            "dfpp:steps=2,eot=1",
+            "dfpp:steps=2,palette=plum",
+        ),
+        levels=7,
+    ),
+    Row(
+        "sparse:pixels=9,steps=3",
+        (
+            "sparse:pixels=8,steps=3",
+            "sparse:pixels=9,steps=3,search=evolution",
+            "sparse:pixels=9,steps=4",
+            "sparse:pixels=9,steps=3,population=9",
+            "sparse:pixels=9,steps=3,budget=uniform",
+            "sparse:pixels=9,steps=3,surrogates=dlib-resnet",
+            "sparse:pixels=9,steps=3,region=photo",
+        ),
+    ),
+    Row("sparse:pixels=2,steps=2,population=4,budget=uniform", levels=7),
+    Row(
+        "opom:steps=2,centre_steps=1",
+        (
+            "opom:steps=2,centre_steps=0",
+            "opom:steps=2,centre_steps=1,hull=affine",
+            "opom:steps=2,centre_steps=1,budget=uniform",
+            "opom:steps=2,centre_steps=1,momentum=1",
+            "opom:steps=2,centre_steps=1,surrogates=dlib-resnet",
+            "opom:steps=2,centre_steps=1,eot=1",
+            "opom:steps=2,centre_steps=1,region=face",
+            "opom:steps=2,centre_steps=1,diversity=0.5",
+            "opom:preset=paper",
+            "opom:preset=transfer",
+        ),
+        any_size=False,
+        levels=8,
+    ),
+    Row(
+        "person-cloak:steps=2,surrogates=sface",
+        (
+            "person-cloak:steps=2",
+            "person-cloak:steps=3,surrogates=sface",
+            "person-cloak:steps=2,surrogates=sface,ssim=0.9",
+            "person-cloak:steps=2,surrogates=sface,budget=uniform",
+            "person-cloak:steps=2,surrogates=sface,masks=1",
+            "person-cloak:steps=2,surrogates=sface,apart=0",
+            "person-cloak:steps=2,surrogates=sface,eot=0",
+        ),
+        levels=32,
+    ),
+    Row(
+        "fawkes:steps=4,surrogates=dlib-resnet",
+        (
+            "fawkes:steps=5,surrogates=dlib-resnet",
+            "fawkes:steps=4",
+            "fawkes:mode=mid,steps=4",
+            "fawkes:preset=released-0.3,steps=4,surrogates=dlib-resnet,people=2",
+            "fawkes:steps=4,surrogates=dlib-resnet,eot=1",
+            "fawkes:steps=4,surrogates=dlib-resnet,budget=uniform",
+            "fawkes:steps=4,surrogates=dlib-resnet,dssim=0.01",
+        ),
+        levels=15,
+    ),
+    Row(
+        "fawkes:preset=paper,steps=4,surrogates=dlib-resnet,people=10,budget=uniform",
+        ("fawkes:preset=paper,steps=4,surrogates=dlib-resnet,people=9,budget=uniform",),
+        levels=7,
+    ),
+    Row(
+        "tip-im:steps=2,people=2,surrogates=dlib-resnet",
+        (
+            "tip-im:preset=released,steps=2,people=2,surrogates=dlib-resnet",
+            "tip-im:steps=3,people=2,surrogates=dlib-resnet",
+            "tip-im:steps=2,people=3,surrogates=dlib-resnet",
+            "tip-im:steps=2,people=2",
+            "tip-im:steps=2,people=2,surrogates=dlib-resnet,gamma=2",
+            "tip-im:steps=2,people=2,surrogates=dlib-resnet,batch=10",
+            "tip-im:steps=2,people=2,surrogates=dlib-resnet,step=1",
+            "tip-im:steps=2,people=2,surrogates=dlib-resnet,budget=uniform",
+            "tip-im:steps=2,people=2,surrogates=dlib-resnet,eot=1",
+        ),
+        levels=12,
+    ),
+    Row("tip-im:gamma=0,steps=2,people=2,surrogates=dlib-resnet,budget=uniform", levels=7, shared=0.98),
+    Row("tip-im:preset=released,steps=2,people=2,surrogates=dlib-resnet", levels=12),
+    Row(
+        "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4",
+        (
+            "apf:steps=3,width=4,people=2,captures=2,epochs=1,universal=1,batch=4",
+            "apf:steps=2,width=5,people=2,captures=2,epochs=1,universal=1,batch=4",
+            "apf:steps=2,width=4,people=3,captures=2,epochs=1,universal=1,batch=4",
+            "apf:steps=2,width=4,people=2,captures=3,epochs=1,universal=1,batch=4",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=2,universal=1,batch=4",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=0,batch=4",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=3",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,rate=0.01",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,step_levels=1",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,diversity=0",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,momentum=1",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,budget=uniform",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,surrogates=dlib-resnet+sface",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,preset=paper",
+            "apf:steps=2,width=4,people=2,captures=2,epochs=1,universal=1,batch=4,preset=released",
+        ),
+        levels=8,
+    ),
+    Row(
+        "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0",
+        (
+            "feed-forward:steps=3,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0",
+            "feed-forward:steps=2,width=5,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0",
+            "feed-forward:steps=2,width=4,people=3,captures=2,batch=2,surrogates=dlib-resnet,eot=0",
+            "feed-forward:steps=2,width=4,people=2,captures=3,batch=2,surrogates=dlib-resnet,eot=0",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=3,surrogates=dlib-resnet,eot=0",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=sface,eot=0",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=1",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0,rate=0.01",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0,ssim=0.9",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0,margin=0.5",
+            "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0,budget=uniform",
+        ),
+        levels=8,
+        shared=0.999,
+    ),
 )
 each = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spec)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fetched(sface_weights: Path, dlib_resnet_weights: Path, face_landmark_weights: Path) -> None:
+    """Weights of the recognisers that protectors are tuned against, and of the landmarks that makeup follows."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, sface_weights: Path) -> Iterator[None]:
+    """A cache of its own, so that networks which protectors train are trained by the code under test."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "weights").symlink_to(sface_weights.parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPTISHIELD_CACHE", str(cache))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +340,8 @@ def test_other_sizes_are_taken_or_refused(row: Row, run: Path) -> None:
     if row.any_size:
         assert protected(protector, photos(1, side=41)).shape == (1, 3, 41, 41)
     else:
-        with pytest.raises(ProtectorError, match=r"made for photos of 64 pixels, got 41; set px=41"):
+        words = r"made for photos of 64 pixels, got 41; set px=41|was shown photos of 64 pixels and cannot .* of 41"
+        with pytest.raises(ProtectorError, match=words):
             protected(protector, photos(1, side=41))
 
 

@@ -28,7 +28,7 @@ def test_rounding_is_believed(read: dict[str, float]) -> None:
         (
             {"roi": (0, 0, 64, 64)},
             {"roi": (0, 0, 640, 480)},
-            r"roi \(0, 0, 64, 64\) and has 12 bits of roi \(0, 0, 640",
+            r"roi \(0, 0, 64, 64\) and has 12 bits of roi \(0, 0, 6",
         ),
         ({"roi": (0, 0, 64, 64)}, {}, r"has 12 bits of roi None"),
     ],

@@ -90,6 +90,26 @@ def test_without_json_a_table_is_printed(engine: Any, capsys: Any) -> None:
     ]
 
 
+def test_own_claims_and_orderings_come_before_the_matrix(engine: Any, capsys: Any) -> None:
+    judge = {
+        "judge": "sface", "unseen": True, "value": 0.5, "ci95": [0.4, 0.6], "raw": 0.5, "clean": 0.02, "noise": 0.0,
+        "verdict": "fails", "reason": "", "primary": True, "weak": False,
+    }  # fmt: skip
+    claim = {"protector": "cloak", "measure": "", "bar": 0.8, "reason": "", "verdict": "fails"}
+    claims = [{**claim, "threat": "dodge", "judges": [judge]}, {**claim, "threat": "poison", "judges": []}]
+    claims[1]["verdict"] = "not measured"
+    pair = {
+        "figure": "PSR", "first": "apf", "relation": "above", "second": "fawkes", "judge": "sface", "margin": 0.0,
+        "value_first": 0.5, "value_second": 0.2, "difference": 0.3, "ci95": [0.1, 0.5], "verdict": "replicated",
+        "reason": "",
+    }  # fmt: skip
+    engine(lambda config, run, **rest: _summary(own_claims=claims, orderings=[pair]))
+    assert main(["evaluate", "--tier", "smoke", "--quiet", "--out", "here"]) == 0
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][3:] == [
+        "protector", "cloak", "cloak", "the survey states", "PSR: apf > fawkes", "protector", "pixelate (cells=8)",
+    ]  # fmt: skip
+
+
 def test_names_may_be_repeated_or_separated_by_commas(engine: Any) -> None:
     calls = engine(lambda config, run, **rest: _summary())
     words = ["--protectors", "pixelate:cells=8,identity", "--protectors", "gaussian-blur:sd=0.1,px=64,noise:linf=0.1"]
@@ -122,14 +142,19 @@ def test_the_optics_of_a_run_join_the_protectors_of_the_tier(engine: Any, monkey
     assert calls[1].protectors[-1] == f"{named},px=64"
 
 
-def test_a_preset_of_the_survey_brings_its_people(engine: Any) -> None:
+def test_a_preset_of_the_survey_brings_its_people_and_methods(engine: Any, monkeypatch: Any) -> None:
     from evaluation.config import EvaluateConfig
 
+    made: list[str] = []
+    monkeypatch.setattr("protectors.registry.make_protector", made.append)
     calls = engine(lambda config, run, **rest: _summary())
     assert main(["evaluate", "--preset", "S2", "--tier", "smoke", "--seed", "3", "--quiet"]) == 0
     assert calls[0] == EvaluateConfig.for_preset("S2", "smoke").model_copy(update={"seed": 3})
     (folder,) = Path("runs").iterdir()
     assert folder.name.endswith("-evaluate-smoke-s2-seed3")
+    assert made == ["apf", "fawkes", "tip-im"]
+    assert main(["evaluate", "--preset", "S1", "--tier", "smoke", "--quiet", "--protectors", "identity"]) == 0
+    assert (calls[1].protectors, calls[1].people.test_people) == (("identity",), 20)
 
 
 def test_a_run_on_photographs_shows_none(engine: Any, capsys: Any) -> None:

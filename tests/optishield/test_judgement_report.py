@@ -139,6 +139,22 @@ def example() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             "worst_decile": 0.123,
         }
 
+    def judge(
+        name: str, unseen: bool | None, value: float | None, verdict: str, primary: bool = True
+    ) -> dict[str, Any]:
+        return {
+            "judge": name, "unseen": unseen, "value": value, "ci95": None if value is None else [value - 0.05, 1.0],
+            "raw": 0.12, "clean": 0.93, "noise": 0.04, "verdict": verdict, "reason": f"by {name}", "primary": primary,
+            "weak": False,
+        }  # fmt: skip
+
+    def claim(protector: str, threat: str, verdict: str, *judges: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "protector": protector, "threat": threat, "measure": "m", "bar": 0.8, "verdict": verdict,
+            "reason": f"why {verdict}", "judges": list(judges),
+        }  # fmt: skip
+
+    stated = {"preset": "S2", "figure": "PSR", "judge": "sface", "margin": 0.0}
     threshold = {"alpha": 0.01, "value": 0.3127, "n": 12345, "supported": True, "manifest_hash": "ab" * 32}
     summary = {
         "run": "20240503-evaluate",
@@ -148,6 +164,46 @@ def example() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "identities": PEOPLE,
         "rows": rows,
         "exploratory": "",
+        "own_claims": [
+            claim(CLOAK, "dodge", "holds", judge("sface", False, 0.93, "holds"), judge("faceres", True, 0.91, "holds")),
+            claim(
+                CLOAK,
+                "poison",
+                "fails",
+                judge("scratch", True, -0.02, "fails"),
+                judge("scratch, grey", True, None, "no claim", primary=False),
+            ),
+            claim(MILD, "impersonate", "not measured"),
+        ],
+        "orderings": [
+            {
+                **stated,
+                "first": MILD,
+                "relation": "above",
+                "second": CLOAK,
+                "value_first": 0.2,
+                "value_second": 0.5,
+                "difference": -0.3,
+                "ci95": [-0.4, -0.2],
+                "verdict": "contradicted",
+                "reason": "",
+            },
+            {
+                **stated,
+                "figure": "SSIM",
+                "judge": "",
+                "margin": 0.02,
+                "first": "em",
+                "relation": "equal",
+                "second": "rem",
+                "value_first": None,
+                "value_second": None,
+                "difference": None,
+                "ci95": None,
+                "verdict": "not measured",
+                "reason": "SSIM of em was not measured",
+            },
+        ],
         "protectors": {
             key: {
                 "title": f"what {key.partition(':')[0]} does",
@@ -311,6 +367,8 @@ def test_every_section_is_there_and_the_page_is_well_formed(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == []
     assert parsed.headings == [
+        "What each protector claims of itself",
+        "Orderings that the survey states",
         "What is shown",
         "Protection against picture quality",
         "What each attacker takes",
@@ -411,6 +469,29 @@ def test_failures_and_their_reasons_are_listed(page: str) -> None:
     )
     assert once in text
     assert "a.jpg: no face" in text
+
+
+def test_own_claims_come_first_with_whoever_decides(page: str) -> None:
+    text = Page(page).text
+    assert text.index("What each protector claims of itself") < text.index("protection left (PSR net)")
+    assert (
+        "cloak (budget=0.05) is not recognised PSR net sface surrogate 93.0% 88–100% rate 12%, clean 93.0%; noise 4.0% "
+        "80% holds why holds faceres unseen 91.0% 86–100%"
+    ) in text
+    # Less than nothing is printed as such, and drawn at nothing.
+    assert "scratch unseen −2% −7 to 100% accuracy 12%, clean 93.0%; noise 4.0% 80% fails why fails" in text
+    assert "left:-" not in page
+    assert "1 other recognisers and countermeasures" in text
+    assert "scratch, grey unseen – 12% 93.0% no claim" in text
+    assert "cloak (budget=0.02) passes for a target ASR net nobody not measured 80% not measured" in text
+
+
+def test_orderings_of_the_survey_stand_with_their_verdicts(page: str) -> None:
+    text = Page(page).text
+    assert (
+        "PSR: cloak (budget=0.02) > cloak (budget=0.05) sface 0.200 0.500 −0.300 −0.400 to −0.200 contradicted" in text
+    )
+    assert "SSIM: em ≈ rem within 0.02 – – – not measured SSIM of em was not measured" in text
 
 
 def test_bars_are_met_not_met_or_not_measured(page: str) -> None:

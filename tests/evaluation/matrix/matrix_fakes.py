@@ -13,28 +13,42 @@ from evaluation.image_attackers.published import AsPublished
 from evaluation.photos import Knowledge, Photos
 from faces.alignment import template
 from faces.families import Recogniser
-from faces.protection import Declaration, KnownBlur, Threat
-from faces.samples import FaceSet
+from faces.protection import Declaration, KnownBlur, Target, Threat
+from faces.samples import FaceSet, five_points
 
 SIDE = 32
 
 
+#: What a fake claims, where it is not evasion.
+THREATS = {"code": Threat.poison, "tint": Threat.poison, "paste": Threat.impersonate, "wish": Threat.impersonate}
+
+
 class Fake:
-    """A protector; ``person`` must see people first."""
+    """A protector; ``person`` must see people first.
+
+    ``code`` puts a picture of noise in place of each photo, one for each person; ``tint`` leaves little but the
+    brightness of a photo, at a quarter of its contrast, and adds a colour of the person without brightness. ``paste``
+    puts a photo of its target there; ``wish`` has a target and does nothing.
+    """
 
     blur: KnownBlur | None = None
+    target: Target | None = None
 
     def __init__(self, spec: str) -> None:
         self.spec = spec
         base = spec.partition(":")[0]
         self.declaration = Declaration(
-            base, base, "control", frozenset({Threat.dodge}), deterministic=base not in ("noise", "hide"),
+            base, base, "control", frozenset({THREATS.get(base, Threat.dodge)}),
+            deterministic=base not in ("noise", "hide"),
             person_specific=base == "person", control=base in ("identity", "gaussian-blur", "pixelate", "noise"),
             settings=(("spec", spec),),
         )  # fmt: skip
         self.seen: set[int] = set()
         if base == "lens":
             self.blur = KnownBlur(torch.ones(1, 1, 1), noise_sd=0.05, planes=3)
+        if base in ("paste", "wish"):
+            people = heads(2, 3, 90_000)
+            self.target = Target(people.images / 255, five_points(people.landmarks).float(), people.identity)
 
     def fit(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:
         self.seen = set(identity.tolist())
@@ -45,8 +59,12 @@ class Fake:
             raise RuntimeError("the lens fell off")
         if base == "person" and not set(identity.tolist()) <= self.seen:
             raise RuntimeError("a stranger")
-        if base in ("identity", "gaussian-blur", "pixelate", "lens"):
+        if base in ("identity", "gaussian-blur", "pixelate", "lens", "wish"):
             return images
+        if base == "paste" and self.target is not None:
+            return ((self.target.images[:1] * 255).round() / 255).expand_as(images)
+        if base in ("code", "tint"):
+            return ((coded(images, identity, base) * 255).round() / 255).clamp(0, 1)
         if base == "noise":
             sd = float(setting.partition("=")[2]) / (3 * SIDE * SIDE) ** 0.5 if setting.startswith("l2") else 0.05
             noise = torch.randn(images.shape, generator=generator) * sd
@@ -55,6 +73,24 @@ class Fake:
             return torch.randint(0, 256, images.shape, generator=generator) / 255
         # A negative fools the recogniser and nobody else.
         return ((1 - images) * 255).round() / 255
+
+
+def coded(images: Tensor, identity: Tensor, how: str) -> Tensor:
+    """Photos with a code of each person: noise in place of the photo, or a colour."""
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    codes = []
+    for person in identity.tolist():
+        generator = torch.Generator().manual_seed(person)
+        colour = 0.7 * torch.rand(3, 1, 1, generator=generator) - 0.35
+        codes.append(
+            torch.rand(images.shape[1:], generator=generator)
+            if how == "code"
+            else colour - (weights @ colour.flatten())
+        )
+    if how == "code":
+        return torch.stack(codes)
+    bright = (images * weights[:, None, None]).sum(1, keepdim=True)
+    return 0.5 + 0.25 * (bright - 0.5) + torch.stack(codes)
 
 
 def make_protector(spec: str) -> Fake:
