@@ -80,6 +80,10 @@ ROWS = (
     # In each step one forward pass, and for each of ten targets a backward pass and a forward pass of the candidate. A
     # tenth of the steps is timed.
     Row("tip-im", forward=56, backward=50, surrogates="sface", settings="steps=5"),
+    # On the device 10 steps and the forward pass of the clean photo; the server asks no recogniser.
+    Row("apf", forward=11, backward=10, surrogates="sface"),
+    # One pass of its own network.
+    Row("feed-forward"),
     # 50 steps of Adam, each with one forward and backward pass; one forward pass before the first.
     Row("dfpp", forward=51, backward=50, surrogates="sface"),
     # 48 gradients and the forward pass of the clean photo.

@@ -6,6 +6,7 @@ gate is not met no claim is printed. It never shows a photograph of a person.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ from optishield.judgement import (
 )
 
 Arrays = Mapping[str, NDArray[Any]]
+
+#: Verdicts of own claims behind their number, one and several.
+_VERDICTS = {
+    "holds": ("holds", "hold"), "fails": ("fails", "fail"), "not shown": ("is not shown", "are not shown"),
+    "exploratory": ("is exploratory", "are exploratory"), "no claim": ("cannot be judged", "cannot be judged"),
+    "not measured": ("is not measured", "are not measured"),
+}  # fmt: skip
 
 STRIP = "strip_"
 FACES_SHOWN = 6
@@ -249,6 +257,10 @@ def _words(summary: Summary, found: Sequence[Standing], gates: Mapping[str, Sequ
             f"a false match rate of {', '.join(f'{alpha:.3g}' for alpha in sorted(alphas))} on other people. The worst "
             "attacker counts, with the lower 95% limit over people."
         )
+    verdicts = Counter(str(claim["verdict"]) for claim in summary.get("own_claims") or [])
+    if verdicts:
+        said = [f"{count} {_VERDICTS[word][count > 1]}" for word, count in verdicts.items()]
+        words.append(f"Of the protectors' own claims {', '.join(said)}.")
     if summary.get("exploratory"):
         words.append(f"Exploratory: {summary['exploratory']}.")
     if gates["unmet"]:

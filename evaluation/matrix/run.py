@@ -29,6 +29,7 @@ from evaluation.matrix import (
     score,
     tables,
     verdicts,
+    victims,
 )
 from evaluation.matrix.jobs import LoadRecogniser, MakeAttacker, MakeProtector, Outcome, Site, guarded
 from evaluation.matrix.people import PARTS
@@ -167,7 +168,7 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
         name: found for name, found in _each(state, "equal noise", noise.equal_noise, methods).items() if found
     }
     kept = {name: protected[name, "test", 1]["key"] for name in complete}
-    learnt = _poison(state, protectors, kept, equal_noise, recognisers, inapplicable)
+    learnt = victims.train(state.jobs, state.site, protectors, kept, equal_noise, list(recognisers), inapplicable)
     aimed = [
         (name, kept[name], (equal_noise.get(name) or {}).get("key"), recognisers)
         for name in complete
@@ -394,67 +395,6 @@ def _each(
     """Values of jobs of one protector each, by its name."""
     names = [str(given[0]) for given in arguments]
     return {names[index]: value for index, value in state.jobs(stage, function, arguments, names)}
-
-
-def _poison(
-    state: _Run,
-    protectors: Mapping[str, Mapping[str, Any]],
-    kept: Mapping[str, str],
-    equal_noise: Mapping[str, Mapping[str, Any]],
-    recognisers: Mapping[str, Any],
-    inapplicable: list[dict[str, str]],
-) -> poison.Learnt | None:
-    """Victims trained on what is claimed to be poison, on the controls and on noise of equal size; None without poison.
-
-    Under the preset S1 everybody's photographs are trained on, whatever they claim, as in the survey.
-    """
-    site, config = state.site, state.site.config
-    control = controls(config.people.size_px)
-    judged = [
-        name
-        for name, said in protectors.items()
-        if name in kept and not said["control"] and ("poison" in said["threats"] or config.preset == "S1")
-    ]
-    if not judged or control[0] not in kept:
-        return None
-    photos = site.part("test").photos
-    probes = ~photos.gallery
-    reason = poison.inapplicable(int(photos.gallery.sum()) // photos.people)
-    if reason:
-        inapplicable += [{"protector": name, "attacker": poison.SCRATCH, "reason": reason} for name in judged]
-    kinds = [*recognisers, *([] if reason else [poison.SCRATCH])]
-    # The most expensive ones first.
-    settings = [
-        (kind, countermeasure)
-        for kind in reversed(kinds)
-        for countermeasure in reversed(poison.COUNTERMEASURES if kind == poison.SCRATCH else poison.TREATMENTS)
-    ]
-    clean = kept[control[0]]
-
-    def trained(stage: str, sets: Sequence[tuple[str, str, str, str]]) -> dict[tuple[str, str, str], list[float]]:
-        """Outcomes by protector, victim and countermeasure of sets (protector, key, kind, countermeasure)."""
-        arguments = [(poison.BUDGETS[config.tier], clean, *given) for _, *given in sets]
-        names = [f"{name}, {kind}, {countermeasure}" for name, _, kind, countermeasure in sets]
-        found = {}
-        for index, outcome in state.jobs(stage, poison.victim, arguments, names):
-            for victim, right in outcome.items():
-                found[sets[index][0], victim, sets[index][3]] = right
-        return found
-
-    # Clean ones first: what the identity control left is the same, and is then looked up.
-    reference = trained("victims, clean", [("clean", clean, *setting) for setting in settings])
-    asked = [*(name for name in (control[0], control[3]) if name in kept), *judged]
-    spoilt = trained("victims", [(name, kept[name], *setting) for setting in settings for name in asked])
-    sets = [
-        (name, equal_noise[name]["key"], kind, poison.AS_IS) for kind in kinds for name in judged if name in equal_noise
-    ]
-    noisy = trained("victims, equal noise", sets)
-    return poison.Learnt(
-        photos.identity[probes].numpy(),
-        {key[1:]: right for key, right in reference.items()},
-        spoilt,
-        {key[:2]: right for key, right in noisy.items()},
-    )
 
 
 def _certify(

@@ -481,7 +481,8 @@ def test_own_claims_come_first_with_whoever_decides(page: str) -> None:
     # Less than nothing is printed as such, and drawn at nothing.
     assert "scratch unseen −2% −7 to 100% accuracy 12%, clean 93.0%; noise 4.0% 80% fails why fails" in text
     assert "left:-" not in page
-    assert "1 other recognisers and countermeasures" in text
+    assert "spoils training: what does not decide, countermeasures among it (1)" in text
+    assert "Of the protectors' own claims 1 holds, 1 fails, 1 is not measured." in text
     assert "scratch, grey unseen – 12% 93.0% no claim" in text
     assert "cloak (budget=0.02) passes for a target ASR net nobody not measured 80% not measured" in text
 

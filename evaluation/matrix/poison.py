@@ -1,0 +1,333 @@
+"""The claim of poison: who trains on protected photographs of a person does not recognise clean ones.
+
+Everybody's enrolled photographs of the test are what a victim trains on, protected together with the probes as by
+people who protect all they publish; the *clean* probes, other captures, are what it is tried on. Two kinds of victim:
+
+- ``scratch``: a residual network trained from nothing to tell the tested people apart, all of them protected, as for
+  photographs that are made unlearnable (Huang et al., ICLR 2021). It is none of the networks that protectors train.
+- ``nearest`` and ``linear``: a published recogniser as it is, and a nearest neighbour or a linear layer made anew on
+  its embeddings. Here a person who protects is alone among people who do not, each in turn, as for cloaks against
+  trackers (Shan et al., USENIX Security 2020; evaluated so by Radiya-Dixit et al., ICLR 2022).
+
+Victims do not sit still: each also treats what it is given (grey, JPEG: Liu, Zhao and Larson, ICML 2023), trains on
+random crops, or trains against perturbations of its own (Wong, Rice and Kolter, ICLR 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation.config import Tier
+from evaluation.encoded import channels_last, face_crop, shaken
+from evaluation.gates import POISONS, Gate, beats_noise, claim_verdict, victim_strength
+from evaluation.image_attackers.base import CHUNK
+from evaluation.image_attackers.preprocess import TRANSFORMS
+from evaluation.matrix.jobs import Site, protected_photos
+from evaluation.matrix.store import content_key, tensor_hash
+from evaluation.metrics import Floats, Ints
+from evaluation.photos import Photos
+from evaluation.pool import derived_seed
+from evaluation.protection import poisoning_effect
+from evaluation.statistics import Interval, korn_graubard, paired_difference, per_identity
+from evaluation.training import optimise
+from faces.recognisers import CosineHead, SmallRecogniser
+
+SCRATCH = "scratch"
+AS_IS = "as-is"
+CROPS = "crop-resize"
+ADVERSARIAL = "adversarial-4"
+#: What victims do, weaker first. On published embeddings only what treats a photograph by itself applies.
+TREATMENTS = (AS_IS, "grey", "jpeg-10")
+COUNTERMEASURES = (*TREATMENTS, CROPS, ADVERSARIAL)
+#: With fewer enrolled photographs of a person a network learns too little from nothing, however clean they are.
+LEAST_PHOTOS = 5
+#: Share of the mean diagonal that is added to the normal equations of the linear layer.
+RIDGE = 1e-2
+#: Largest change of a value in adversarial training, and the step as a multiple of it (Wong et al., section 5).
+_REACH, _STEP = 4 / 255, 1.25
+#: Least side of a random crop, as a share of the whole.
+_LEAST_CROP = 0.6
+
+_TREATMENTS = {one.name: one.apply for one in TRANSFORMS if one.name in TREATMENTS}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a victim spends on training from nothing: steps, photographs in a step, side of its crop in pixels."""
+
+    steps: int
+    batch: int
+    size: int = 64
+
+
+BUDGETS: dict[Tier, Budget] = {"smoke": Budget(250, 32), "standard": Budget(600, 48), "full": Budget(1500, 64)}
+
+
+class ScratchVictim:
+    """A small residual network with a margin softmax over the tested people.
+
+    Args:
+        budget: of its training.
+        countermeasure: one of :data:`COUNTERMEASURES`.
+        seed: of weights, batches and views; the same for all protectors, so that they are compared in pairs.
+    """
+
+    #: The crop shows hair and jaw too.
+    face_scale = 0.8
+
+    def __init__(self, budget: Budget, countermeasure: str, seed: int) -> None:
+        self._budget, self._countermeasure, self._seed = budget, countermeasure, seed
+
+    def fit(self, photos: Photos, labels: Tensor) -> None:
+        """Train on photographs of people numbered from 0, (N,)."""
+        budget, generator = self._budget, torch.Generator().manual_seed(self._seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            self._network = channels_last(SmallRecogniser(3, budget.size))
+            self._head = CosineHead(self._network.embedding_dim, int(labels.max()) + 1, margin=0.0, scale=20.0)
+        images = treated(photos.images(), self._countermeasure)
+        self._network.train()
+
+        def loss(step: int) -> Tensor:
+            # A full margin from the start holds a fresh network back; it grows over the first third.
+            self._head.margin = 0.2 * min(1.0, step / (0.3 * budget.steps))
+            pick = torch.randint(len(images), (budget.batch,), generator=generator)
+            shown = self._crop(images[pick], shaken(photos.points5[pick], generator))
+            mirror = torch.rand(budget.batch, 1, 1, 1, generator=generator) < 0.5
+            shown = torch.where(mirror, shown.flip(-1), shown)
+            if self._countermeasure == CROPS:
+                shown = random_crops(shown, generator)
+            elif self._countermeasure == ADVERSARIAL:
+                shown = self._perturbed(shown, labels[pick], generator)
+            return self._loss(shown, labels[pick])
+
+        parameters = [*self._network.parameters(), *self._head.parameters()]
+        optimise([(parameters, 3e-3)], loss, steps=budget.steps, weight_decay=5e-2)
+        self._network.eval()
+
+    @torch.no_grad()
+    def named(self, photos: Photos) -> Tensor:
+        """Whom it takes the people on these photographs for, (N,)."""
+        images = treated(photos.images(), self._countermeasure)
+        parts = zip(images.split(CHUNK), photos.points5.split(CHUNK), strict=True)
+        return torch.cat([self._head(self._network(self._crop(*part))).argmax(1) for part in parts])
+
+    def _crop(self, images: Tensor, points5: Tensor) -> Tensor:
+        crop = face_crop(images, points5, images.shape[-1], self._budget.size, self.face_scale)
+        return crop.contiguous(memory_format=torch.channels_last)
+
+    def _loss(self, shown: Tensor, labels: Tensor) -> Tensor:
+        return self._head.loss(self._network(shown), labels)
+
+    def _perturbed(self, shown: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """One step from a random start against the present network."""
+        delta = (2 * torch.rand(shown.shape, generator=generator) - 1) * _REACH
+        delta.requires_grad_()
+        (slope,) = torch.autograd.grad(self._loss(shown + delta, labels), delta)
+        moved = (delta.detach() + _STEP * _REACH * slope.sign()).clamp(-_REACH, _REACH)
+        return (shown + moved).clamp(0, 1)
+
+
+def treated(images: Tensor, countermeasure: str) -> Tensor:
+    """Photographs (N, 3, S, S) in 0..1 as a victim wants to see them, both to train on and to recognise."""
+    return _TREATMENTS[countermeasure](images) if countermeasure in _TREATMENTS else images
+
+
+def random_crops(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A random square part of each photograph, .6 to 1 of its side, stretched to the whole (bilinear)."""
+    count = len(images)
+    share = _LEAST_CROP + (1 - _LEAST_CROP) * torch.rand(count, generator=generator)
+    # Coordinates run from -1 to 1, so the centre may move by what the part leaves free.
+    shift = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - share)[:, None]
+    affine = torch.zeros(count, 2, 3)
+    affine[:, 0, 0] = affine[:, 1, 1] = share
+    affine[:, :, 2] = shift
+    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def nearest_alone(clean: Floats, protected: Floats, labels: Ints, probes: Floats, probe_labels: Ints) -> Floats:
+    """Whether each clean probe (P,) is nearest to an enrolled photograph of its person, who alone is protected.
+
+    Args:
+        clean: (N, D) unit embeddings of the enrolled photographs as the others show them.
+        protected: (N, D) of the same, protected.
+        labels: (N,) people.
+        probes: (P, D) unit embeddings of clean probes.
+        probe_labels: (P,).
+    """
+    own = probe_labels[:, None] == labels[None, :]
+    mine = np.where(own, probes @ protected.T, -np.inf).max(axis=1)
+    others = np.where(own, -np.inf, probes @ clean.T).max(axis=1)
+    return np.asarray(mine > others, dtype=np.float64)
+
+
+def linear_alone(clean: Floats, protected: Floats, labels: Ints, probes: Floats, probe_labels: Ints) -> Floats:
+    """Whether a linear layer names each clean probe (P,) rightly, trained anew with its person alone protected.
+
+    Least squares on one-hot labels with a ridge, in closed form: no budget, and no seed, stands between protectors.
+    Arguments are those of :func:`nearest_alone`.
+    """
+    people, place = np.unique(labels, return_inverse=True)
+    first, second, seen = (np.hstack([rows, np.ones((len(rows), 1))]) for rows in (clean, protected, probes))
+    sums = np.zeros((len(people), first.shape[1]))
+    np.add.at(sums, place, first)
+    normal = first.T @ first
+    normal += RIDGE * np.trace(normal) / len(normal) * np.eye(len(normal))
+    right = np.zeros(len(probes))
+    for person in range(len(people)):
+        mine, tried = place == person, probe_labels == people[person]
+        changed = normal - first[mine].T @ first[mine] + second[mine].T @ second[mine]
+        targets = sums.copy()
+        targets[person] = second[mine].sum(axis=0)
+        right[tried] = (np.linalg.solve(changed, seen[tried].T).T @ targets.T).argmax(axis=1) == person
+    return right
+
+
+_ALONE = {"nearest": nearest_alone, "linear": linear_alone}
+
+
+def victim(
+    site: Site, budget: Budget, clean: str, protected: str, kind: str, countermeasure: str
+) -> dict[str, list[float]]:
+    """Train a victim on protected photographs of the tested people, and try it on clean ones.
+
+    Args:
+        site: see there.
+        budget: of a network trained from nothing.
+        clean: key of the photographs of the test as the control that changes nothing left them.
+        protected: key of the protected ones.
+        kind: :data:`SCRATCH`, or the name of a recogniser whose embeddings are used.
+        countermeasure: what the victim does.
+
+    Returns:
+        ``scratch``, or ``nearest/NAME`` and ``linear/NAME``: whether each clean probe was named rightly.
+    """
+    everything, shown = protected_photos(site, "test", clean), protected_photos(site, "test", protected)
+    enrolled = everything.gallery
+    before, after, probes = everything.subset(enrolled), shown.subset(enrolled), everything.subset(~enrolled)
+    if kind == SCRATCH:
+        return {SCRATCH: _from_nothing(site, budget, after, probes, countermeasure)}
+    recogniser = site.recogniser(kind)
+
+    def rows(photos: Photos) -> Floats:
+        with torch.no_grad():
+            found = recogniser.embed(treated(photos.images(), countermeasure), photos.points5)
+        return functional.normalize(found.double(), dim=1).numpy()
+
+    given = (rows(before), rows(after), before.identity.numpy(), rows(probes), probes.identity.numpy())
+    return {f"{head}/{kind}": right(*given).tolist() for head, right in _ALONE.items()}
+
+
+def _from_nothing(site: Site, budget: Budget, train: Photos, probes: Photos, countermeasure: str) -> list[float]:
+    key = content_key(
+        "victim", countermeasure=countermeasure, budget=vars(budget), seed=site.config.seed,
+        pictures=[tensor_hash(one.faces.images, one.points5, one.identity) for one in (train, probes)],
+    )  # fmt: skip
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        people, labels = torch.unique(train.identity, return_inverse=True)
+        made = ScratchVictim(budget, countermeasure, derived_seed(site.config.seed, "victim", countermeasure))
+        made.fit(train, labels)
+        return {"right": (people[made.named(probes)] == probes.identity).double()}, {}
+
+    found: list[float] = site.store.once(key, make)[0]["right"].tolist()
+    return found
+
+
+def inapplicable(photos_each: int) -> str:
+    """Why no victim can be trained from nothing on so many enrolled photographs of each person, or ""."""
+    if photos_each >= LEAST_PHOTOS:
+        return ""
+    return (
+        f"a network trained from nothing needs at least {LEAST_PHOTOS} enrolled photographs of each person, there are "
+        f"{photos_each}; raise people.captures and people.gallery_captures"
+    )
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What victims learnt: whether each clean probe is named rightly.
+
+    Attributes:
+        identity: (P,) person of each probe.
+        clean: (P,) by victim and countermeasure, after training on clean photographs.
+        protected: (P,) by protector, victim and countermeasure.
+        noise: (P,) by protector and victim, after training on random noise of equal size.
+    """
+
+    identity: Ints
+    clean: Mapping[tuple[str, str], Sequence[float]]
+    protected: Mapping[tuple[str, str, str], Sequence[float]]
+    noise: Mapping[tuple[str, str], Sequence[float]]
+
+
+def rows(
+    learnt: Learnt, unseen: Callable[[str, str], bool | None], controls: Sequence[str], exploratory: str, seed: int
+) -> list[dict[str, Any]]:
+    """A row for each protector, victim and countermeasure.
+
+    ``delta``, (clean - protected) / (clean - chance), is 1 if the victim guesses and 0 if it learnt as well as from
+    clean photographs; clean and protected with the same countermeasure. ``psr`` is the survey's: wrongly named clean
+    probes. ``people`` are accuracies of each person.
+
+    Args:
+        learnt: see there.
+        unseen: (protector, recogniser) -> whether the protector was made without that family; None if it uses none.
+        controls: protectors that claim nothing.
+        exploratory: why no claim can rest on these people, or "".
+        seed: of permutations.
+    """
+    found = []
+    for (protector, name, countermeasure), right in sorted(learnt.protected.items()):
+        if (name, countermeasure) not in learnt.clean:
+            continue
+        chance = 1 / len(np.unique(learnt.identity))
+        clean = learnt.clean[name, countermeasure]
+        accuracy, reference = (korn_graubard(one, learnt.identity) for one in (right, clean))
+        people, people_clean = (per_identity(one, learnt.identity)[1] for one in (right, clean))
+        effect = poisoning_effect(people_clean, people, chance)
+        delta = Interval(effect.value, effect.low, effect.high, effect.people) if effect.defined else None
+        noise = learnt.noise.get((protector, name)) if countermeasure == AS_IS else None
+        beaten = Gate("equal-noise", True, "not asked of a countermeasure")
+        if countermeasure == AS_IS:
+            difference = None
+            if noise is not None:
+                difference = paired_difference(per_identity(noise, learnt.identity)[1], people, seed=seed).difference
+            beaten = beats_noise(difference, "spoils")
+        strength = victim_strength(reference)
+        verdict = claim_verdict(delta, POISONS, [strength, beaten], exploratory)
+        found.append({
+            "protector": protector, "victim": name, "countermeasure": countermeasure,
+            "unseen": True if name == SCRATCH else unseen(protector, name.partition("/")[2]),
+            "accuracy": accuracy.value, "accuracy_ci95": accuracy.ci, "accuracy_clean": reference.value,
+            "accuracy_clean_ci95": reference.ci, "chance": chance, "psr": 1 - accuracy.value,
+            "delta": None if delta is None else delta.value, "delta_ci95": None if delta is None else delta.ci,
+            "delta_noise": None if noise is None or delta is None else _lost(np.mean(noise), np.mean(clean), chance),
+            "weak": not strength.passed,
+            "verdict": "control" if protector in controls else verdict[0],
+            "reason": "a control of the evaluation" if protector in controls else verdict[1],
+            "people": people.tolist(),
+        })  # fmt: skip
+    return found
+
+
+def _lost(accuracy: np.floating, clean: np.floating, chance: float) -> float:
+    return float((clean - accuracy) / (clean - chance))
+
+
+def gates(learnt: Learnt) -> dict[str, dict[str, Any]]:
+    """Whether each victim learns the tested people from clean photographs, without any countermeasure."""
+    found = {}
+    for (name, countermeasure), right in sorted(learnt.clean.items()):
+        if countermeasure == AS_IS:
+            gate = victim_strength(korn_graubard(right, learnt.identity))
+            found[f"{gate.name}/{name}"] = {"passed": gate.passed, "reason": gate.reason, **gate.figures}
+    return found
