@@ -19,12 +19,13 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_ARGS ?= --budget quick --seed 0
-PYTEST_ARGS ?=
+# Two processes; what a file sets up is set up once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 # One thread a process: the arrays of the tests are small, and threads that wait for each other cost more than they give.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-BENCH_TOOLS := gcc make libc6-dev gcc-avr avr-libc libsimavr-dev aravis-tools libaravis-0.8-0 xvfb
+BENCH_TOOLS := gcc make libc6-dev gcc-avr avr-libc libsimavr-dev libaravis-0.8-0 xvfb x11-xserver-utils libgl1 libgl1-mesa-dri
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types imports unit clean firmware-host firmware-avr bench-tools

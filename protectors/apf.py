@@ -48,7 +48,8 @@ class Training:
         people: auxiliary people.
         captures: photos of each.
         epochs: passes over the photos.
-        width: see :class:`UNet`.
+        width: see :class:`protectors.unet.UNet`.
+        residual: see :class:`Transfer`.
     """
 
     recogniser: str
@@ -59,6 +60,7 @@ class Training:
     captures: int
     epochs: int
     width: int
+    residual: bool
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,16 @@ class _Preset:
     people: int
     captures: int
     epochs: int
+    width: int
+    residual: bool
 
 
 _PAPER = _Preset(
     levels=8, start_levels=1, diversity=0.5, momentum=0.0, universal=10, rate=1e-4, batch=100, people=2000, captures=50,
-    epochs=50,
+    epochs=50, width=64, residual=False,
 )  # fmt: skip
 _PRESETS = {
-    "reduced": replace(_PAPER, rate=1e-3, batch=10, people=30, captures=4, epochs=20),
+    "reduced": replace(_PAPER, rate=1e-3, batch=10, people=40, captures=4, epochs=3, width=16, residual=True),
     "paper": _PAPER,
     "released": replace(
         _PAPER, levels=16, start_levels=16, diversity=0.3, momentum=0.9, universal=0, rate=1e-5, batch=64
@@ -157,7 +161,7 @@ class Apf(PhotoProtector):
         people: int | None = None,
         captures: int | None = None,
         epochs: int | None = None,
-        width: int = 64,
+        width: int | None = None,
         surrogates: str = "sface+dlib-resnet",
         auxiliary: str = SYNTHETIC,
     ) -> None:
@@ -181,7 +185,8 @@ class Apf(PhotoProtector):
             rate=chosen.rate if rate is None else rate, batch=chosen.batch if batch is None else batch,
             people=chosen.people if people is None else people,
             captures=chosen.captures if captures is None else captures,
-            epochs=chosen.epochs if epochs is None else epochs, width=width,
+            epochs=chosen.epochs if epochs is None else epochs, width=chosen.width if width is None else width,
+            residual=chosen.residual,
         )  # fmt: skip
         _check(self._search, self._training)
         self._auxiliary = auxiliary
@@ -190,7 +195,7 @@ class Apf(PhotoProtector):
         super().__init__(
             preset=preset, budget=budget, steps=steps, step_levels=step_levels, diversity=self._search.diversity,
             momentum=self._search.momentum, universal=given.universal, rate=given.rate, batch=given.batch,
-            people=given.people, captures=given.captures, epochs=given.epochs, width=width, surrogates=surrogates,
+            people=given.people, captures=given.captures, epochs=given.epochs, width=given.width, surrogates=surrogates,
             auxiliary=self._key,
         )  # fmt: skip
         self.transport: Transport = self._in_process
@@ -204,7 +209,7 @@ class Apf(PhotoProtector):
         search, training = self._search, self._training
         settings = {"version": VERSION, "auxiliary": self._key, **asdict(search), **asdict(training)}
         weights = trained("apf", settings, lambda: train(search, training, self._auxiliary))
-        return Server(weights, width=training.width, levels=search.levels)
+        return Server(weights, width=training.width, levels=search.levels, residual=training.residual)
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Photos with what the server made of their noise; see :meth:`PhotoProtector.change`."""
@@ -241,11 +246,11 @@ def train(search: Search, training: Training, auxiliary: str) -> Weights:
         for _ in range(passes):
             yield from torch.randperm(len(faces), generator=generator).split(training.batch)
 
-    network = Transfer(training.width, search.levels, None)
+    network = Transfer(training.width, search.levels, None, residual=training.residual)
     with torch.enable_grad():
         if training.universal:
             universal = _universal(distance, batches(training.universal), search.levels, generator)
-            network = Transfer(training.width, search.levels, universal)
+            network = Transfer(training.width, search.levels, universal, residual=training.residual)
         optimiser = torch.optim.Adam(network.parameters(), lr=training.rate)
         for rows in batches(training.epochs):
             loss = OFFSET - distance(rows, network(noise[rows].float()))

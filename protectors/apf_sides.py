@@ -27,6 +27,9 @@ PART = 64
 #: The network sees noise in the range of photos from -1 to 1.
 PER_LEVEL = 2 / TOP_LEVEL
 
+#: What the last layers of a residual network start with, as a share of what they would.
+START = 0.1
+
 #: Seed of the untrained network.
 SEED = 0
 
@@ -120,28 +123,35 @@ class Device:
 class Transfer(nn.Module):
     """The server's network: a U-Net on the noise and, if there is a universal perturbation u, the E module.
 
-    The E module adds a 1 x 1 convolution of alpha u + beta; it starts as u itself.
+    The E module adds a 1 x 1 convolution of alpha u + beta, which starts as u itself.
 
     Args:
         width: see :class:`UNet`.
         levels: budget, to which the sum is cut.
         universal: u, (3, 112, 112) in 0..1, or None for no E module.
+        residual: whether the noise itself is added too, and all else starts small; not of the paper.
     """
 
     universal: Tensor | None
 
-    def __init__(self, width: int, levels: int, universal: Tensor | None) -> None:
+    def __init__(self, width: int, levels: int, universal: Tensor | None, *, residual: bool) -> None:
         super().__init__()
-        self._limit = levels * PER_LEVEL
+        self._limit, self._residual = levels * PER_LEVEL, residual
+        start = START if residual else 1.0
         self.transfer = UNet(3, 3, width, SEED)
+        with torch.no_grad():
+            self.transfer.up[-1].get_parameter("weight").mul_(start)
         self.register_buffer("universal", universal)
         if universal is not None:
             self.alpha, self.beta = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
-            self.weight, self.bias = nn.Parameter(torch.eye(3)), nn.Parameter(torch.zeros(3))
+            self.weight, self.bias = nn.Parameter(start * torch.eye(3)), nn.Parameter(torch.zeros(3))
 
     def forward(self, levels: Tensor) -> Tensor:
         """Perturbations (N, 3, S, S) in the values of photos, 0..1, of noise of the same shape in levels."""
-        found = self.transfer(levels * PER_LEVEL)
+        noise = levels * PER_LEVEL
+        found = self.transfer(noise)
+        if self._residual:
+            found = found + noise
         if self.universal is not None:
             scaled = 2 * self.universal[None] * self.alpha + self.beta
             added = functional.conv2d(scaled, self.weight[:, :, None, None], self.bias)
@@ -158,10 +168,11 @@ class Server:
         weights: of :class:`Transfer`.
         width: see :class:`UNet`.
         levels: budget of what is returned.
+        residual: see :class:`Transfer`.
     """
 
-    def __init__(self, weights: Weights, *, width: int, levels: int) -> None:
-        self._network = Transfer(width, levels, weights.get("universal"))
+    def __init__(self, weights: Weights, *, width: int, levels: int, residual: bool) -> None:
+        self._network = Transfer(width, levels, weights.get("universal"), residual=residual)
         self._network.load_state_dict(weights)
         self._network.eval()
 

@@ -77,10 +77,10 @@ class Training:
 class FeedForward(PhotoProtector):
     """A U-Net that was trained once, on other people, to see in a photo what makes it unlike its person.
 
-    The change is eps tanh(u(x, where each pixel is on the face)). Its loss for a photo is, over recognisers and random
-    views, the mean of max(likeness - margin, 0), plus 20 max(ssim - SSIM, 0). Likeness is the mean cosine to the other
-    photos of the person, on a scale of 0 for two people and 1 for two photos of a person on average, so that
-    recognisers count alike.
+    The change is eps tanh(u(x, where each pixel is on the face)). Its loss for a photo is the mean over random views of
+    max(likeness - margin, 0), plus 20 max(ssim - SSIM, 0); the recognisers take turns from step to step. Likeness is
+    the mean cosine to the other photos of the person, on a scale of 0 for two people and 1 for two photos of a person
+    on average, so that recognisers count alike.
 
     It works on photos of 112 pixels; the change of others is made on a photo of that size and enlarged or reduced.
 
@@ -121,7 +121,7 @@ class FeedForward(PhotoProtector):
         margin: float = 0.0,
         surrogates: str = "sface+dlib-resnet",
         eot: int = 1,
-        steps: int = 280,
+        steps: int = 400,
         rate: float = 2e-3,
         batch: int = 8,
         people: int = 40,
@@ -216,9 +216,9 @@ def train(training: Training, auxiliary: str) -> Weights:
         FacesError: A folder cannot be used.
     """
     faces = auxiliary_faces(auxiliary, people=training.people, captures=training.captures)
-    recognisers = Surrogates(training.surrogates)
+    recognisers = [Surrogates(name) for name in Surrogates(training.surrogates).names]
     with torch.no_grad():
-        scales = [Scale(features, faces.identity) for features in recognisers.embed(faces.images, faces.points5)]
+        scales = [Scale(each.embed(faces.images, faces.points5)[0], faces.identity) for each in recognisers]
     generator = torch.Generator().manual_seed(SEED)
     batches = _batches(faces, training.batch, generator)
     network = UNet(INPUTS, 3, training.width, SEED)
@@ -232,16 +232,17 @@ def train(training: Training, auxiliary: str) -> Weights:
     for step in range(training.steps):
         rows = next(batches)
         images, points5 = faces.images[rows], faces.points5[rows]
+        # One recogniser a step: two steps with one each teach more than a single one with both, at the same cost.
+        turn, which = divmod(step, len(recognisers))
         with torch.enable_grad():
             changed = (images + perturbation(network, images, points5, training.levels)).clamp(0, 1)
             loss = WEIGHT * (training.ssim - ssim(images, changed)).clamp_min(0).mean()
             for view in range(views):
                 shown, at = changed, points5
                 if training.eot:
-                    shown, at = seen(changed, points5, step * views + view, generator)
-                for features, scale in zip(recognisers.embed(shown, at), scales, strict=True):
-                    likeness = scale.likeness(features, rows)
-                    loss = loss + (likeness - training.margin).clamp_min(0).mean() / (views * len(scales))
+                    shown, at = seen(changed, points5, turn * views + view, generator)
+                likeness = scales[which].likeness(recognisers[which].embed(shown, at)[0], rows)
+                loss = loss + (likeness - training.margin).clamp_min(0).mean() / views
             optimiser.zero_grad()
             loss.backward()
         optimiser.step()

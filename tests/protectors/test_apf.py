@@ -57,7 +57,16 @@ def search(**changed: float | str) -> Search:
 
 
 def tiny(**settings: float | str) -> Apf:
-    given = {"steps": 1, "width": 4, "people": 2, "captures": 2, "epochs": 1, "universal": 1, "batch": 4}
+    given = {
+        "preset": "paper",
+        "steps": 1,
+        "width": 4,
+        "people": 2,
+        "captures": 2,
+        "epochs": 1,
+        "universal": 1,
+        "batch": 4,
+    }
     return Apf(**{**given, **settings})  # type: ignore[arg-type]
 
 
@@ -67,7 +76,7 @@ def some_noise(count: int = 2, side: int = 21, levels: int = 8) -> Tensor:
 
 
 def untrained(levels: int = 8, universal: Tensor | None = None) -> Weights:
-    return Transfer(4, levels, universal).state_dict()
+    return Transfer(4, levels, universal, residual=False).state_dict()
 
 
 # -- the message -------------------------------------------------------------------------------------------------------
@@ -119,7 +128,7 @@ def test_damaged_messages_are_refused_by_both_sides(damage: Callable[[bytes], by
     message = damage(pack(some_noise()))
     photos = torch.zeros(2, 3, 21, 21)
     device = Device(photos, torch.rand(2, 5, 2), torch.zeros(2, dtype=torch.int64), search())
-    for side in (unpack, Server(untrained(), width=4, levels=8), device.apply):
+    for side in (unpack, Server(untrained(), width=4, levels=8, residual=False), device.apply):
         with pytest.raises(ProtectorError, match=words):
             side(message)
 
@@ -200,7 +209,7 @@ def test_device_refuses_what_was_not_agreed() -> None:
 
 def test_network_is_the_unet_plus_a_scaled_and_mixed_universal_perturbation() -> None:
     universal = 0.02 * torch.randn(3, 112, 112, generator=seeded())
-    network, plain = Transfer(4, 8, universal), Transfer(4, 8, None)
+    network, plain = Transfer(4, 8, universal, residual=False), Transfer(4, 8, None, residual=False)
     with torch.no_grad():
         network.alpha.fill_(0.7)
         network.beta.fill_(0.01)
@@ -213,9 +222,18 @@ def test_network_is_the_unet_plus_a_scaled_and_mixed_universal_perturbation() ->
     assert torch.allclose(plain(noise), (plain.transfer(noise * 2 / 255) / 2).clamp(-8 / 255, 8 / 255), atol=1e-7)
 
 
+def test_residual_network_starts_close_to_the_noise_itself() -> None:
+    # A tenth of what the other network starts with, beside the noise.
+    universal = 0.02 * torch.randn(3, 112, 112, generator=seeded())
+    whole, tenth = (Transfer(4, 8, universal, residual=residual) for residual in (False, True))
+    noise = some_noise(2, 112).float()
+    added = whole.transfer(noise * 2 / 255) + 2 * universal
+    assert torch.allclose(tenth(noise), (noise * 2 / 255 + 0.1 * added).clamp(-16 / 255, 16 / 255) / 2, atol=1e-6)
+
+
 def test_server_keeps_the_budget_whatever_its_network_says() -> None:
     weights = untrained(universal=torch.ones(3, 112, 112))
-    reply = unpack(Server(weights, width=4, levels=5)(pack(some_noise())))
+    reply = unpack(Server(weights, width=4, levels=5, residual=False)(pack(some_noise())))
     assert reply.dtype == torch.int8
     assert reply.shape == (2, 3, 21, 21)
     assert int(reply.max()) == 5
@@ -223,7 +241,7 @@ def test_server_keeps_the_budget_whatever_its_network_says() -> None:
 
 
 def test_server_takes_no_photos_too() -> None:
-    server = Server(untrained(), width=4, levels=8)
+    server = Server(untrained(), width=4, levels=8, residual=False)
     assert unpack(server(pack(some_noise()[:0]))).shape == (0, 3, 21, 21)
 
 
@@ -256,7 +274,7 @@ def test_unet_is_that_of_the_paper() -> None:
 
 def _serve(pipe: Connection, weights: dict[str, Tensor], width: int, levels: int) -> None:
     torch.set_num_threads(1)
-    server = Server(weights, width=width, levels=levels)
+    server = Server(weights, width=width, levels=levels, residual=False)
     while request := pipe.recv_bytes():
         pipe.send_bytes(server(request))
 
@@ -325,9 +343,9 @@ def test_training_is_done_once_and_the_server_learns(heads: Faces, monkeypatch: 
     noise = protector.device(*given).request(seeded(1))
     resnet = load_recogniser("dlib-resnet")
     mates = resnet.embed(heads.images[:2], heads.points5[:2]).flip(0)
-    weights = Transfer(8, 8, None).state_dict()
+    weights = Transfer(8, 8, None, residual=False).state_dict()
     distances = []
-    for server in (Server(weights, width=8, levels=8), protector.server()):
+    for server in (Server(weights, width=8, levels=8, residual=False), protector.server()):
         changed = protector.device(*given).apply(server(noise))
         distances.append((resnet.embed(changed, given[1]) - mates).square().sum(1).mean())
     assert float(distances[1]) > float(distances[0]) * 1.2
@@ -341,7 +359,7 @@ def test_loss_falls_along_its_gradient_as_adam_does(heads: Faces) -> None:
     trained = apf.train(*settings, "synthetic")
     faces = auxiliary_faces("synthetic", people=2, captures=2)
     noise = unpack(Device(faces.images, faces.points5, faces.identity, settings[0]).request(seeded(0)))
-    network = Transfer(4, 8, None)
+    network = Transfer(4, 8, None, residual=False)
     resnet = load_recogniser("dlib-resnet")
     shown = (faces.images + network(noise.float())).clamp(0, 1)
     mates = resnet.embed(faces.images, faces.points5)[torch.tensor([1, 0, 3, 2])]
@@ -362,7 +380,7 @@ def test_settings_of_presets() -> None:
     assert chosen["reduced"]._search == chosen["paper"]._search
     training = chosen["paper"]._training
     assert (training.people * training.captures, training.epochs, training.batch) == (100_000, 50, 100)
-    assert (training.rate, training.width, training.recogniser) == (1e-4, 64, "dlib-resnet")
+    assert (training.rate, training.width, training.residual) == (1e-4, 64, False)
     released = chosen["released"]
     assert (released._search.levels, released._search.momentum, released._training.universal) == (16, 0.9, 0)
     assert released._training.rate == 1e-5

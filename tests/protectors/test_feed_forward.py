@@ -133,7 +133,7 @@ def test_photos_of_other_sizes_get_the_same_change_resized(
 
 def test_gradients_pass_through_the_network(heads: Faces) -> None:
     # The network's share, by central differences along a random direction, in float64 and without rounding.
-    network = UNet(INPUTS, 3, 4, seed=5).double()
+    network = UNet(INPUTS, 3, 4, seed=5).to(torch.float64)
     images = (0.2 + 0.6 * heads.images[:1]).double()
     points, direction = heads.points5[:1].double(), torch.randn(images.shape, generator=seeded(), dtype=torch.float64)
     weight = torch.randn(images.shape, generator=seeded(1), dtype=torch.float64)
