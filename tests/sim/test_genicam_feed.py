@@ -76,15 +76,17 @@ def test_lost_packets_are_told_and_no_damaged_frame_is_passed_on() -> None:
         camera = GenicamCamera("OS01", mono16_bits=12)
         camera.configure(CameraSettings(1e-3, 0.0, 12))
         camera.start()
-        ids, damaged, missing = [], 0, 0
-        for _ in range(60):
+        ids, damaged, missing, late = [], 0, 0, 0
+        for shot in range(60):
             try:
                 frame = camera.grab(1.0)
             except DeviceError as error:
                 text = str(error)
-                assert "came damaged" in text or "no frame came in 1 s" in text
                 damaged += "came damaged" in text
-                missing += "no frame came" in text
+                missing += "no frame came in 1 s" in text
+                # A slow machine may give up on a frame that still comes; then it is refused.
+                late += "the order of the frames is lost" in text
+                assert damaged + missing + late + len(ids) == shot + 1
                 continue
             ids.append(frame.frame_id)
             # A frame with a hole would have rows of zeros under the open mask.
@@ -92,10 +94,10 @@ def test_lost_packets_are_told_and_no_damaged_frame_is_passed_on() -> None:
         camera.close()
         # Some 80 packets of 1400 bytes carry a frame, so about half of the frames lose one.
         assert damaged > 10 and len(ids) > 10
-        assert len(ids) + damaged + missing == 60
+        assert len(ids) + damaged + missing + late == 60
         # Every damaged frame leaves its gap in the count.
         assert (np.diff(ids) >= 1).all()
-        assert ids[-1] - ids[0] + 1 - len(ids) <= damaged + missing
+        assert ids[-1] - ids[0] + 1 - len(ids) <= damaged + missing + late
         assert ids[-1] - ids[0] + 1 - len(ids) > 0
 
 
