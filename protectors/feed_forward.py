@@ -22,7 +22,7 @@ from protectors.trained import Weights, trained
 from protectors.unet import UNet
 from protectors.views import seen
 
-NATIVE_LEVELS = 8
+NATIVE_LEVELS = 16
 
 #: Version of the training below: a change of what it gives needs another number.
 VERSION = 1
@@ -82,10 +82,14 @@ class FeedForward(PhotoProtector):
     the mean cosine to the other photos of the person, on a scale of 0 for two people and 1 for two photos of a person
     on average, so that recognisers count alike.
 
+    What it learns from synthetic heads holds for synthetic heads: on other heads it left 44 and 66 % of pairs unmatched by
+    its recognisers and 92 % by one that it never met, on photographs 1, 0 and 21 %, with more visible change. Photographs
+    need a network trained on photographs, from a folder.
+
     It works on photos of 112 pixels; the change of others is made on a photo of that size and enlarged or reduced.
 
     Args:
-        budget: "native" (8/255), "uniform" or a number.
+        budget: "native" (16/255), "uniform" or a number.
         ssim: structural similarity to aim at (7 x 7 windows); nothing enforces it on a photo.
         margin: likeness that is low enough.
         surrogates: recognisers, joined by "+".
@@ -121,10 +125,10 @@ class FeedForward(PhotoProtector):
         margin: float = 0.0,
         surrogates: str = "sface+dlib-resnet",
         eot: int = 1,
-        steps: int = 400,
+        steps: int = 800,
         rate: float = 2e-3,
-        batch: int = 8,
-        people: int = 40,
+        batch: int = 4,
+        people: int = 100,
         captures: int = 4,
         width: int = 32,
         auxiliary: str = SYNTHETIC,

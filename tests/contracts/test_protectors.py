@@ -207,7 +207,7 @@ ROWS = (
             "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0,margin=0.5",
             "feed-forward:steps=2,width=4,people=2,captures=2,batch=2,surrogates=dlib-resnet,eot=0,budget=uniform",
         ),
-        levels=8,
+        levels=16,
         shared=0.999,
     ),
 )

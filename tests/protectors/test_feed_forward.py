@@ -46,6 +46,7 @@ def heads() -> Faces:
 def tiny(**settings: float | str) -> FeedForward:
     given = {
         "steps": 2, "width": 4, "people": 2, "captures": 2, "batch": 2, "surrogates": "dlib-resnet", "eot": 0,
+        "budget": "0.0314",
     }  # fmt: skip
     return FeedForward(**{**given, **settings})  # type: ignore[arg-type]
 
