@@ -132,13 +132,13 @@ _SURVEY: dict[str, dict[str, Any]] = {
         "protectors": tuple(f"{name}:budget=uniform" for name in ("em", "rem", "opom", "dfpp")),
         "people": {"test_people": 50, "captures": 10, "gallery_captures": 8, "size_px": 112},
         "smoke": {
-            "train_people": 6, "validation_people": 4, "calibration_people": 12, "test_people": 20, "fit_captures": 4,
+            "train_people": 6, "validation_people": 4, "calibration_people": 40, "test_people": 30, "fit_captures": 4,
         },
     },
     "S2": {
         "protectors": ("apf", "fawkes", "tip-im"),
         "people": {"test_people": 500, "captures": 2, "gallery_captures": 1, "size_px": 112},
-        "smoke": {"train_people": 6, "validation_people": 4, "calibration_people": 20, "test_people": 40},
+        "smoke": {"train_people": 6, "validation_people": 4, "calibration_people": 40, "test_people": 30},
     },
 }  # fmt: skip
 _ALL_ATTACKERS = [
