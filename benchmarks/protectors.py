@@ -1,7 +1,8 @@
 """Seconds and memory that each protector takes for a face of 112 x 112 pixels, beside what its recognisers alone take.
 
 An iterative method cannot be faster than the forward and backward passes that it asks of the recognisers it is tuned
-against: that is its floor, measured in the same process on the same batch. Whatever exceeds it is overhead.
+against, or of the network that it trains itself: that is its floor, measured in the same process on the same batch.
+Whatever exceeds it is overhead.
 
     python benchmarks/protectors.py --methods dfpp,sparse
 """
@@ -15,8 +16,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,11 +33,14 @@ if __name__ == "__main__":
         os.environ[_name] = _threads
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from protectors import registry
 from protectors.auxiliary import FIRST_AUXILIARY, auxiliary_faces
+from protectors.classifiers import FaceClassifier
 from protectors.surrogates import Surrogates
+from protectors.unet import UNet
 
 #: Numbers of the synthetic people who are protected start here, apart from those that protectors use.
 FIRST_PERSON = FIRST_AUXILIARY + 1_000_000
@@ -51,6 +57,7 @@ class Row:
         forward: forward passes of every surrogate.
         backward: those of them that are followed by a backward pass.
         surrogates: recognisers, joined by "+"; empty where none is asked while a photo is protected.
+        own: class of the method's own network; its passes are counted while it works.
         settings: where they are not the default.
     """
 
@@ -58,6 +65,7 @@ class Row:
     forward: int = 0
     backward: int = 0
     surrogates: str = ""
+    own: type[nn.Module] | None = None
     settings: str = ""
 
     @property
@@ -69,8 +77,8 @@ class Row:
 ROWS = (
     # Unlearnable examples train a classifier of their own on the whole set, with auxiliary people: no recogniser is
     # asked, and passes belong to the set rather than to a photo. EM does it in enrolment; REM in a tenth of its steps.
-    Row("em"),
-    Row("rem", settings="train_steps=20"),
+    Row("em", own=FaceClassifier),
+    Row("rem", own=FaceClassifier, settings="train_steps=20"),
     # 16 steps, and the forward pass of the clean photos.
     Row("opom", forward=17, backward=16, surrogates="sface"),
     # 60 steps of one view, and the forward pass of the clean photos.
@@ -83,12 +91,12 @@ ROWS = (
     # On the device 10 steps and the forward pass of the clean photo; the server asks no recogniser.
     Row("apf", forward=11, backward=10, surrogates="sface"),
     # One pass of its own network.
-    Row("feed-forward"),
+    Row("feed-forward", own=UNet),
     # 50 steps of Adam, each with one forward and backward pass; one forward pass before the first.
     Row("dfpp", forward=51, backward=50, surrogates="sface"),
-    # 48 gradients and the forward pass of the clean photo.
     # 30 steps of 4 views, and the forward pass of the clean photo.
     Row("photo-cloak", forward=121, backward=120, surrogates="sface+dlib-resnet"),
+    # 48 gradients and the forward pass of the clean photo.
     Row("sparse", forward=49, backward=48, surrogates="sface"),
 )
 
@@ -105,8 +113,8 @@ class Measured:
         spec: name and settings.
         seconds: for a face, median; where passes belong to enrolment, for a photo shown there.
         spread_seconds: longest minus shortest run, for a face.
-        floor_seconds: passes of its surrogates for a face, or None where it asks none.
-        ratio: seconds over floor, or None.
+        floor_seconds: passes of its surrogates, or of its own network, for a face.
+        ratio: seconds over floor.
         apply_seconds: for a face, where ``seconds`` are those of enrolment; else None.
         peak_mb: growth of the resident memory from before the first photo to its largest, in 10^6 bytes.
     """
@@ -115,8 +123,8 @@ class Measured:
     spec: str
     seconds: float
     spread_seconds: float
-    floor_seconds: float | None
-    ratio: float | None
+    floor_seconds: float
+    ratio: float
     apply_seconds: float | None
     peak_mb: float
 
@@ -180,27 +188,82 @@ def measured(row: Row, photos: int, runs: int, threads: int) -> Measured:
     def protect() -> object:
         return protector.protect(*given, torch.Generator().manual_seed(0))
 
-    def enrol() -> object:
-        return protector.fit(*given, torch.Generator().manual_seed(0))
+    def enrol() -> None:
+        protector.fit(*given, torch.Generator().manual_seed(0))
 
     work = enrol if enrols else protect
-    work()
+    with counted(row.own) as calls:
+        work()
     peak = peak_bytes() - before
-    tasks = [] if surrogates is None else passes(surrogates, faces.images, faces.points5)
+    if surrogates is None:
+        tasks, counts = replays(calls)
+    else:
+        tasks = passes(surrogates, faces.images, faces.points5)
+        counts = [row.forward - row.backward, row.backward]
     found = timed([work, protect, *tasks] if enrols else [work, *tasks], runs)
     own, *asked = ([second / photos for second in seconds] for seconds in found)
     applied = statistics.median(asked.pop(0)) if enrols else None
-    median, floor = statistics.median(own), None
-    if asked:
-        forward, both = (statistics.median(seconds) for seconds in asked)
-        floor = (row.forward - row.backward) * forward + row.backward * both
+    median = statistics.median(own)
+    floor = sum(count * statistics.median(seconds) for count, seconds in zip(counts, asked, strict=True))
     return Measured(
         method=row.method, spec=row.spec, seconds=median, spread_seconds=max(own) - min(own), floor_seconds=floor,
-        ratio=None if floor is None else median / floor, apply_seconds=applied, peak_mb=peak / 1e6,
+        ratio=median / floor, apply_seconds=applied, peak_mb=peak / 1e6,
     )  # fmt: skip
 
 
-def passes(surrogates: Surrogates, images: Tensor, points5: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:
+@dataclass(frozen=True)
+class Pass:
+    """A pass of a method's own network.
+
+    Attributes:
+        network: as it was called.
+        shape: of the photos.
+        training: with batch statistics; then the gradient goes to the weights.
+        backward: whether there is a gradient.
+    """
+
+    network: nn.Module
+    shape: tuple[int, ...]
+    training: bool
+    backward: bool
+
+
+@contextmanager
+def counted(own: type[nn.Module] | None) -> Iterator[Counter[Pass]]:
+    """Count the passes of networks of this class meanwhile."""
+    calls: Counter[Pass] = Counter()
+
+    def note(network: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        if own is not None and isinstance(network, own):
+            calls[Pass(network, tuple(given[0].shape), network.training, output.requires_grad)] += 1
+
+    hook = register_module_forward_hook(note)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def replays(calls: Counter[Pass]) -> tuple[list[Callable[[], None]], list[int]]:
+    """The distinct passes, and how often each was made."""
+
+    def replay(one: Pass) -> Callable[[], None]:
+        photos = torch.rand(one.shape, generator=torch.Generator().manual_seed(0))
+
+        def run() -> None:
+            one.network.train(one.training)
+            given = photos.requires_grad_(one.backward and not one.training)
+            with torch.set_grad_enabled(one.backward):
+                value = one.network(given).sum()
+            if one.backward:
+                torch.autograd.grad(value, list(one.network.parameters()) if one.training else [given])
+
+        return run
+
+    return [replay(one) for one in calls], list(calls.values())
+
+
+def passes(surrogates: Surrogates, images: Tensor, points5: Tensor) -> list[Callable[[], None]]:
     """A forward pass of all surrogates over a batch, and a forward with a backward pass to the photos."""
 
     def forward() -> None:
@@ -212,7 +275,7 @@ def passes(surrogates: Surrogates, images: Tensor, points5: Tensor) -> tuple[Cal
         value = torch.cat([vectors[:, 0] for vectors in surrogates.embed(given, points5)]).sum()
         torch.autograd.grad(value, given)
 
-    return forward, both
+    return [forward, both]
 
 
 def in_own_process(row: Row, photos: int, runs: int, threads: int) -> Measured:
@@ -223,18 +286,15 @@ def in_own_process(row: Row, photos: int, runs: int, threads: int) -> Measured:
 
 def table(rows: Sequence[Measured]) -> str:
     """A table in Markdown."""
-
-    def number(value: float | None, digits: int) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
     lines = [
         "| method | s / face | floor, s | ratio | spread, s | applying, s | peak, MB |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         cells = (
-            row.spec, number(row.seconds, 3), number(row.floor_seconds, 3), number(row.ratio, 2),
-            number(row.spread_seconds, 3), number(row.apply_seconds, 4), number(row.peak_mb, 0),
+            row.spec, f"{row.seconds:.3f}", f"{row.floor_seconds:.3f}", f"{row.ratio:.2f}",
+            f"{row.spread_seconds:.3f}", "–" if row.apply_seconds is None else f"{row.apply_seconds:.4f}",
+            f"{row.peak_mb:.0f}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -38,6 +38,7 @@ def test_rows_ask_for_possible_passes(benchmark: ModuleType) -> None:
     for row in benchmark.ROWS:
         assert row.forward >= row.backward >= 0
         assert bool(row.surrogates) == (row.forward > 0)
+        assert bool(row.surrogates) != (row.own is not None)
 
 
 def test_passes_of_sparse_are_those_that_it_makes(
@@ -63,10 +64,36 @@ def test_a_small_run_gives_figures(benchmark: ModuleType, sface_weights: Path) -
     assert found.seconds > 0 and found.spread_seconds >= 0 and found.peak_mb >= 0
     assert found.ratio == pytest.approx(found.seconds / found.floor_seconds)
     assert found.apply_seconds is None
-    without = benchmark.Measured("x", "x:a=1", 0.5, 0.1, None, None, 2.0, 30.0)
-    lines = benchmark.table([found, without]).splitlines()
-    assert lines[3] == "| x:a=1 | 0.500 | – | – | 0.100 | 2.0000 | 30 |"
+    enrolled = benchmark.Measured("x", "x:a=1", 0.5, 0.1, 0.4, 1.25, 2.0, 30.0)
+    lines = benchmark.table([found, enrolled]).splitlines()
+    assert lines[3] == "| x:a=1 | 0.500 | 0.400 | 1.25 | 0.100 | 2.0000 | 30 |"
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_passes_of_a_network_of_its_own_are_counted_by_kind(benchmark: ModuleType) -> None:
+    network, other = torch.nn.Linear(2, 3), torch.nn.ReLU()
+    given = torch.rand(4, 2)
+    with benchmark.counted(torch.nn.Linear) as calls:
+        network.train()
+        network(given).sum().backward()
+        other(given)
+        network.eval()
+        for _ in range(3):
+            network(given.clone().requires_grad_()).sum().backward()
+        with torch.no_grad():
+            network(given[:1])
+    network(given)
+    kinds = {(one.shape, one.training, one.backward): count for one, count in calls.items()}
+    assert kinds == {((4, 2), True, True): 1, ((4, 2), False, True): 3, ((1, 2), False, False): 1}
+    tasks, counts = benchmark.replays(calls)
+    assert counts == [1, 3, 1]
+    network.weight.grad = None
+    with benchmark.counted(torch.nn.Linear) as again:
+        for task in tasks:
+            task()
+    assert {(one.shape, one.training, one.backward) for one in again} == set(kinds)
+    # The floor leaves no trace in the network.
+    assert network.weight.grad is None
 
 
 def test_tasks_take_turns_and_their_first_run_does_not_count(
