@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import select
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +20,12 @@ from optishield.console import Json, Quiet, end_on_unmet, print_json, print_pair
 from optishield.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from firmware_bridge.protocols import CameraSettings, Check, Identity, Pattern
-    from firmware_bridge.session.bench import Bench, Driver
-    from firmware_bridge.session.plan import Plan
+    from firmware_bridge.protocols import Identity, Pattern
+    from firmware_bridge.session.bench import Bench
+    from firmware_bridge.session.plan import Shot
     from firmware_bridge.session.seal import Sealed
-    from optishield.bench_view import Gate, Look
+    from optishield.bench_drivers import Drivers
+    from optishield.bench_view import Gate
 
 bench_app = typer.Typer(
     help="An optical bench: find, test and watch its devices; take, seal, check and export sessions.",
@@ -48,58 +47,6 @@ _PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "emulated firmware": (("make", "gcc"), "Debian: build-essential"),
     "displays": (("xrandr",), "Debian: x11-xserver-utils"),
 }
-
-# Time that a frame may take beyond its exposure.
-_GRAB_S = 2.0
-
-_SELFTEST_BENCH = """
-name = "self-test"
-origin = "emulated"
-[camera]
-driver = "emulated"
-serial = "SELFTEST-CAMERA"
-options = { seed = 5 }
-[mask]
-driver = "emulated"
-serial = "SELFTEST"
-[light]
-part_of = "mask"
-[stage]
-part_of = "mask"
-[limits]
-exposure_s = 0.1
-light_share = 0.9
-disk_free_bytes = 10000000
-"""
-
-# The lamp of the virtual bench warms up while this runs; hence the wide tolerance.
-_SELFTEST_PLAN = """
-name = "self-test"
-bits = 12
-roi = [0, 0, 256, 224]
-[sentinel]
-every = 6
-pattern = "checker"
-exposure_s = 0.001
-light_share = 0.5
-position_m = 0.0
-flux_tolerance = 0.2
-[[steps]]
-name = "ramp"
-pattern = "ramp-x"
-exposure_s = 0.001
-light_share = 0.5
-position_m = 0.0
-averages = 4
-darks = 2
-[[steps]]
-name = "defocused"
-pattern = "checker"
-exposure_s = 0.002
-light_share = 0.4
-position_m = 0.001
-averages = 4
-"""
 
 
 @bench_app.command("doctor")
@@ -134,17 +81,18 @@ def selftest(
     The firmware runs as a program on a pseudo-terminal, and a GigE Vision camera on the loopback network sees what its
     mask shows. Nothing of that is a real bench, and the result says so.
     """
+    from optishield.bench_selftest import device_checks, emulated_session
     from optishield.progress import choose_progress
 
     progress = choose_progress(quiet=quiet)
     result: dict[str, Any]
     if bench is not None:
         with _opened(bench) as opened:
-            checks = _device_checks(opened)
+            checks = device_checks(opened)
             result = {"origin": opened.origin}
     else:
         with tempfile.TemporaryDirectory(prefix="optishield-") as name, progress.stage("self-test"):
-            result, checks = _emulated_session(Path(name))
+            result, checks = emulated_session(Path(name))
     result["checks"] = [vars(check) for check in checks]
     if json_output:
         print_json(result)
@@ -173,7 +121,9 @@ def live(
     if operator is None and (pattern is not None or light_share is not None):
         raise UsageError("a pattern or light needs somebody who is responsible; name them with --operator.")
     from firmware_bridge.protocols import CameraSettings
-    from optishield.bench_view import look_at
+    from firmware_bridge.session.conditions import GRAB_S
+    from optishield.bench_checklist import expose_as
+    from optishield.bench_view import look_at, screen
 
     with _opened(bench) as opened:
         _check_limits(opened, exposure_s, light_share)
@@ -182,11 +132,11 @@ def live(
             opened.arm(operator)
         can = opened.camera.capabilities()
         settings = CameraSettings(exposure_s, gain_db, bits, (0, 0, can.width, can.height))
-        _set(opened, settings, shown, light_share, None)
+        expose_as(opened, settings, shown, light_share, None)
         seen, count = None, 0
-        with contextlib.suppress(KeyboardInterrupt), _screen(opened.origin) as show:
+        with contextlib.suppress(KeyboardInterrupt), screen(opened.origin) as show:
             while frames is None or count < frames:
-                seen = look_at(opened.camera.grab(exposure_s + _GRAB_S))
+                seen = look_at(opened.camera.grab(exposure_s + GRAB_S))
                 count += 1
                 show(seen)
         result = {"origin": opened.origin, "frames": count, **(seen.as_dict() if seen else {})}
@@ -209,20 +159,25 @@ def capture(
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a session: a checklist with one instruction at a time, then every frame of the plan, then the seal."""
+    """Take a session: a checklist with one instruction at a time, then every frame of the plan, then the seal.
+
+    While frames are taken, p pauses with the mask parked and the light off, r or Enter goes on, and q stops; what was
+    taken is kept.
+    """
     from firmware_bridge.session.bench import open_bench, read_bench
     from firmware_bridge.session.folder import create
     from firmware_bridge.session.plan import read_plan
+    from optishield.bench_checklist import Guide, checklist
     from optishield.bench_drivers import bench_drivers
 
     if not yes and not sys.stdin.isatty():
         raise UsageError("there is nobody to ask at this terminal; add --yes, and the gates decide alone.")
     calibrations = _calibrations(calibration or [])
     file, wanted = read_bench(bench), read_plan(plan)
-    guide = _Operator(file.origin, yes=yes, quiet=quiet)
+    guide = Guide(file.origin, yes=yes, quiet=quiet)
     with bench_drivers(file) as drivers:
-        with open_bench(file, drivers) as opened:
-            passed = _checklist(opened, wanted, plan.parent, operator, guide)
+        with open_bench(file, drivers.table) as opened:
+            passed = checklist(opened, wanted, plan.parent, operator, guide)
             if passed:
                 create(out, wanted, plan.parent, opened, calibrations)
         if not passed:
@@ -234,7 +189,10 @@ def capture(
 
 @bench_app.command("resume")
 def resume(folder: _Folder, operator: _Name, json_output: Json = False, quiet: Quiet = False) -> None:
-    """Take the frames that are missing from a session, and seal it. The devices must be those it was begun with."""
+    """Take the frames that are missing from a session, and seal it. The devices must be those it was begun with.
+
+    Keys are those of capture.
+    """
     from firmware_bridge.session.folder import JOURNAL, read_header
     from firmware_bridge.session.journal import read_journal
     from optishield.bench_drivers import bench_drivers
@@ -297,7 +255,7 @@ def _opened(path: Path) -> Iterator[Bench]:
     from optishield.bench_drivers import bench_drivers
 
     file = read_bench(path)
-    with bench_drivers(file) as drivers, open_bench(file, drivers) as bench:
+    with bench_drivers(file) as drivers, open_bench(file, drivers.table) as bench:
         yield bench
 
 
@@ -319,38 +277,6 @@ def _environment() -> dict[str, str]:
 def _named(one: Identity) -> str:
     firmware = f", firmware {one.firmware}" if one.firmware else ""
     return f"{one.model} {one.serial}{firmware}, origin {one.origin}"
-
-
-def _device_checks(opened: Bench) -> list[Check]:
-    return [check for device in opened.devices.values() for check in device.selftest()]
-
-
-def _emulated_session(folder: Path) -> tuple[dict[str, Any], list[Check]]:
-    """Device tests, a session, its seal and its verification."""
-    from firmware_bridge.session.bench import open_bench, read_bench
-    from firmware_bridge.session.folder import create
-    from firmware_bridge.session.plan import read_plan
-    from firmware_bridge.session.run import Session
-    from firmware_bridge.session.run import capture as take
-    from firmware_bridge.session.seal import verify as verify_session
-    from optishield.bench_drivers import bench_drivers
-
-    (folder / "bench.toml").write_text(_SELFTEST_BENCH)
-    (folder / "plan.toml").write_text(_SELFTEST_PLAN)
-    file, plan, session = read_bench(folder / "bench.toml"), read_plan(folder / "plan.toml"), folder / "session"
-    start_s = time.monotonic()
-    with bench_drivers(file) as drivers:
-        with open_bench(file, drivers) as opened:
-            checks = _device_checks(opened)
-            create(session, plan, folder, opened, {})
-        sealed = take(Session(session, drivers, "selftest"))
-    result = {
-        "origin": sealed.origin,
-        "frames": len(sealed.manifest.frames),
-        "manifest": sealed.sha256,
-        "seconds": round(time.monotonic() - start_s, 1),
-    }
-    return result, [*checks, *verify_session(session)]
 
 
 def _check_limits(opened: Bench, exposure_s: float, light_share: float | None) -> None:
@@ -375,170 +301,9 @@ def _named_pattern(opened: Bench, name: str | None) -> Pattern | None:
     return Pattern(named_pattern(name, opened.mask.capabilities()))
 
 
-def _set(
-    opened: Bench,
-    settings: CameraSettings,
-    pattern: Pattern | None,
-    light_share: float | None,
-    position_m: float | None,
-) -> None:
-    """Expose, move, show and light as told; the devices are there."""
-    from firmware_bridge.session.setting import configure
-
-    opened.camera.stop()
-    configure(opened.camera, settings)
-    opened.camera.start()
-    if position_m is not None and opened.stage:
-        opened.stage.move_to(position_m)
-    if pattern is not None and opened.mask:
-        opened.mask.stage(pattern)
-        opened.mask.commit()
-    if light_share is not None and opened.light:
-        opened.light.set(light_share)
-
-
-@contextlib.contextmanager
-def _screen(origin: str) -> Iterator[Callable[[Look], None]]:
-    """Figures of frames on stderr, drawn over one another on a terminal; nothing elsewhere."""
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.text import Text
-
-    from optishield.bench_view import picture
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda seen: None
-        return
-    best = 0.0
-    with Live(console=console, auto_refresh=False) as screen:
-
-        def show(seen: Look) -> None:
-            nonlocal best
-            best = max(best, seen.focus)
-            screen.update(Group(Text(f"origin {origin}"), picture(seen, best)), refresh=True)
-
-        yield show
-
-
-class _Operator:
-    """Whoever answers at the terminal; with ``--yes`` nobody, and each gate is looked at once."""
-
-    def __init__(self, origin: str, *, yes: bool, quiet: bool) -> None:
-        from rich.console import Console
-
-        self._origin = origin
-        self._yes = yes
-        self._console = Console(stderr=True, quiet=quiet)
-        self.gates: list[Gate] = []
-
-    def step(self, instruction: str, check: Callable[[], Gate]) -> bool:
-        """One instruction, and whether its gate is met in the end."""
-        while True:
-            self._console.print(f"{len(self.gates) + 1}. {instruction}", markup=False, highlight=False)
-            if not self._yes:
-                self._wait("Enter when done")
-            gate = check()
-            self._console.print(gate.text())
-            if gate.passed or self._yes or self._wait("Enter to try again, q to stop") == "q":
-                self.gates.append(gate)
-                return gate.passed
-
-    def watch(self, grab: Callable[[], Look]) -> list[Look]:
-        """Frames until Enter; one frame where there is nobody."""
-        seen = [grab()]
-        if not self._yes:
-            self._console.print("   Enter to go on")
-            with _screen(self._origin) as show:
-                while not select.select([sys.stdin], [], [], 0)[0]:
-                    seen.append(grab())
-                    show(seen[-1])
-            self._read()
-        return seen
-
-    def _wait(self, question: str) -> str:
-        self._console.print(f"   {question} ", end="", markup=False, highlight=False)
-        return self._read()
-
-    @staticmethod
-    def _read() -> str:
-        line = sys.stdin.readline()
-        if not line:
-            raise KeyboardInterrupt
-        return line.strip().lower()
-
-
-def _checklist(opened: Bench, plan: Plan, sources: Path, name: str, operator: _Operator) -> bool:
-    """One instruction after another, each with its gate, and the bench safe at the end.
-
-    Returns:
-        Whether all gates are met.
-    """
-    from firmware_bridge.errors import BridgeError
-    from firmware_bridge.session.plan import check_plan, patterns, shots
-    from optishield.bench_view import Gate, dark_gate, focus_gate, light_gate, look_at
-
-    exposed = plan.sentinel or plan.steps[0]
-    settings = plan.settings(exposed)
-    dark: list[Look] = []
-
-    def guarded(name: str, act: Callable[[], Gate]) -> Callable[[], Gate]:
-        def check() -> Gate:
-            try:
-                return act()
-            except BridgeError as error:
-                return Gate(name, False, str(error))
-
-        return check
-
-    def grab() -> Look:
-        return look_at(opened.camera.grab(settings.exposure_s + _GRAB_S))
-
-    def devices() -> Gate:
-        wrong = [f"{check.name}: {check.reason}" for check in _device_checks(opened) if check.passed is False]
-        opened.safe()
-        return Gate("devices", not wrong, "; ".join(wrong) or f"{len(opened.devices)} devices, origin {opened.origin}")
-
-    def planned() -> Gate:
-        frames = len(shots(plan, check_plan(plan, opened, sources)))
-        return Gate("plan", True, f"{plan.name}: {frames} frames")
-
-    def darkness() -> Gate:
-        _set(opened, settings, None, None, None)
-        dark[:] = operator.watch(grab)[-1:]
-        return dark_gate(dark[0])
-
-    def brightness() -> Gate:
-        opened.arm(name)
-        mask = opened.mask.capabilities() if opened.mask else None
-        _set(opened, settings, next(patterns(exposed, sources, mask), None), exposed.light_share, exposed.position_m)
-        return light_gate(operator.watch(grab)[-1], dark[0] if dark else None)
-
-    def focus() -> Gate:
-        return focus_gate([look.focus for look in operator.watch(grab)])
-
-    steps = [
-        (f"Switch on every device of {opened.file.name}; they are tested now, without light.", "devices", devices),
-        (
-            f"Put in front of the camera what {plan.name} is for; its steps are compared with the bench.",
-            "plan",
-            planned,
-        ),
-    ]
-    if opened.light:
-        steps.append(("Close the room or cover the bench: there is no light now.", "dark", darkness))
-    steps.append(("Clear the beam, and leave it: light comes on now.", "light", brightness))
-    steps.append(("Turn the focus until its bar is full.", "focus", focus))
-    try:
-        return all(operator.step(instruction, guarded(what, act)) for instruction, what, act in steps)
-    finally:
-        opened.camera.stop()
-        opened.safe()
-
-
 def _take(
     folder: Path,
-    drivers: Mapping[str, Driver],
+    drivers: Drivers,
     operator: str,
     gates: Sequence[Gate],
     *,
@@ -551,14 +316,28 @@ def _take(
     from firmware_bridge.session.journal import read_journal
     from firmware_bridge.session.run import Session
     from firmware_bridge.session.run import capture as take
+    from optishield.bench_keys import keys
     from optishield.progress import choose_progress
 
     lines, _ = read_journal(folder / JOURNAL)
     header = read_header(folder, lines)
     missing = len(header.shots()) - len(replay(lines))
+    progress = choose_progress(quiet=quiet)
+
+    def before_shot(shot: Shot) -> None:
+        stage.advance()
+        drivers.before_shot(shot)
+
+    session = Session(folder, drivers.table, operator, before_shot=before_shot, told=progress.note)
+    actions = {"p": session.pause, "r": session.proceed, "\n": session.proceed, "q": session.stop}
     try:
-        with choose_progress(quiet=quiet).stage(f"capturing, origin {header.origin}", missing) as stage:
-            sealed = take(Session(folder, drivers, operator, before_shot=lambda shot: stage.advance()))
+        with (
+            progress.stage(f"capturing, origin {header.origin}", missing) as stage,
+            keys(actions) as there_are_keys,
+        ):
+            if there_are_keys:
+                progress.note("keys: p pauses, r or Enter goes on, q stops")
+            sealed = take(session)
     except (KeyboardInterrupt, BridgeError):
         say(f"what was taken is kept; continue with: optishield bench resume {folder} --operator {operator!r}")
         raise

@@ -6,6 +6,7 @@
 | ``slm`` | mask: a modulator that is a display |
 | ``deformable-mirror`` | mask (with light and stage): a membrane behind a controller on USB |
 | ``aravis`` | camera by GigE Vision or USB3 Vision |
+| ``gentl`` | camera by the GenTL producer of its vendor |
 | ``uvc`` | camera by V4L2 |
 | ``emulated`` | the firmware for this machine on a pseudo-terminal; and a GigE Vision camera that sees its mask |
 | ``sim://camera``, ``sim://mask``, ... | twins of one virtual bench, without a wire |
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,7 @@ from firmware_bridge.errors import DeviceError
 from firmware_bridge.protocols import Device, MaskDevice
 from firmware_bridge.session.bench import BenchFile, Driver, Wanted
 from firmware_bridge.session.files import canonical_json, parse_model
+from firmware_bridge.session.plan import Shot
 
 if TYPE_CHECKING:
     from firmware_bridge.devices.mcu import Controller
@@ -60,6 +63,15 @@ class MirrorOptions(_Strict):
 class AravisOptions(_Strict):
     """Options of driver ``aravis``; see :class:`GenicamCamera`."""
 
+    mono16_bits: int = Field(default=16, ge=9, le=16)
+    mono16_left: bool = False
+    gain_step_db: float | None = Field(default=None, gt=0)
+
+
+class GentlOptions(_Strict):
+    """Options of driver ``gentl``; see :func:`gentl_camera`."""
+
+    producer: str | None = Field(default=None, min_length=1)
     mono16_bits: int = Field(default=16, ge=9, le=16)
     mono16_left: bool = False
     gain_step_db: float | None = Field(default=None, gt=0)
@@ -178,6 +190,13 @@ def _aravis(wanted: Wanted) -> Device:
     return GenicamCamera(wanted.serial, **options.model_dump())
 
 
+def _gentl(wanted: Wanted) -> Device:
+    from firmware_bridge.devices.gentl import gentl_camera
+
+    options = _options(wanted, GentlOptions)
+    return gentl_camera(wanted.serial, **options.model_dump())
+
+
 def _uvc(wanted: Wanted) -> Device:
     from firmware_bridge.devices.uvc import UvcCamera
 
@@ -185,8 +204,22 @@ def _uvc(wanted: Wanted) -> Device:
     return UvcCamera.usb(wanted.serial, **options.model_dump())
 
 
+@dataclass(frozen=True)
+class Drivers:
+    """What opens the devices of a bench.
+
+    Attributes:
+        table: drivers by name.
+        before_shot: what a session must call before each frame: a virtual bench exposes each as that frame, whatever
+            came before, so that an interrupted session ends as an undisturbed one.
+    """
+
+    table: Mapping[str, Driver]
+    before_shot: Callable[[Shot], None]
+
+
 @contextlib.contextmanager
-def bench_drivers(file: BenchFile) -> Iterator[Mapping[str, Driver]]:
+def bench_drivers(file: BenchFile) -> Iterator[Drivers]:
     """All drivers, for one bench. Programs that were started for it end with the context.
 
     Args:
@@ -218,13 +251,16 @@ def bench_drivers(file: BenchFile) -> Iterator[Mapping[str, Driver]]:
             "slm": _slm,
             "deformable-mirror": mirror,
             "aravis": _aravis,
+            "gentl": _gentl,
             "uvc": _uvc,
             "emulated": _Emulated(stack),
         }
         if any(file.wanted(kind).driver.startswith("sim://") for kind in file.entries):
-            from sim.bench.drivers import drivers
+            from sim.bench.drivers import VirtualBench
 
             camera = file.wanted("camera")
             seed = _options(camera, SimOptions).seed if camera.driver.startswith("sim://") else 0
-            known |= drivers(seed)
-        yield known
+            virtual = VirtualBench(seed)
+            yield Drivers(known | virtual.drivers, lambda shot: virtual.turn_to(shot.index, shot.key))
+        else:
+            yield Drivers(known, lambda shot: None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
 from firmware_bridge.protocols import Frame, Levels
@@ -165,3 +168,21 @@ def focus_gate(focus: Sequence[float]) -> Gate:
     if focus[-1] >= FOCUS_SHARE * best:
         return Gate("focus", True, reason)
     return Gate("focus", False, f"{reason}; turn back to the best")
+
+
+@contextlib.contextmanager
+def screen(origin: str) -> Iterator[Callable[[Look], None]]:
+    """Figures of frames on stderr, drawn over one another on a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda seen: None
+        return
+    best = 0.0
+    with Live(console=console, auto_refresh=False) as drawn:
+
+        def show(seen: Look) -> None:
+            nonlocal best
+            best = max(best, seen.focus)
+            drawn.update(Group(Text(f"origin {origin}"), picture(seen, best)), refresh=True)
+
+        yield show

@@ -47,6 +47,9 @@ LoadRecogniser = Callable[[str], Recogniser]
 #: Photographs in a batch when the throughput is measured.
 BATCHES = (1, 2, 4, 8, 16)
 
+#: Seconds after which neither another photograph nor a larger batch is timed.
+LATENCY_S = 30.0
+
 
 @dataclass(frozen=True)
 class Site:
@@ -368,6 +371,8 @@ def embedded(attacker: ImageAttacker, photos: Photos, *, protected: bool) -> Flo
 def latency(site: Site, protector: str) -> dict[str, Any]:
     """Seconds of single photographs, and of batches, on a warm protector.
 
+    A slow protector is timed on fewer: no further photograph, and no larger batch, after ``LATENCY_S``.
+
     Returns:
         ``single_s`` of each photograph and ``batch_s`` by batch size.
     """
@@ -383,6 +388,13 @@ def latency(site: Site, protector: str) -> dict[str, Any]:
 
     count = min(site.config.latency_photos, len(faces.photos))
     seconds(torch.arange(1), 0)
-    single = [seconds(torch.tensor([row]), row) for row in range(count)]
-    batches = {size: seconds(torch.arange(size), size) for size in BATCHES if size <= len(faces.photos)}
+    single: list[float] = []
+    for row in range(count):
+        single.append(seconds(torch.tensor([row]), row))
+        if sum(single) > LATENCY_S:
+            break
+    batches: dict[int, float] = {}
+    for size in BATCHES:
+        if size <= len(faces.photos) and sum(batches.values()) <= LATENCY_S:
+            batches[size] = seconds(torch.arange(size), size)
     return {"single_s": single, "batch_s": {str(size): value for size, value in batches.items()}}

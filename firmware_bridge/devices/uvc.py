@@ -221,7 +221,11 @@ class UvcCamera:
         capture = self._here()
         called_s = self._clock()
         while True:
-            came, picture = capture.read()
+            try:
+                came, picture = capture.read()
+            except cv2.error:
+                # OpenCV asserts what a driver answers.
+                came, picture = False, None
             arrived_s = self._clock()
             if not came:
                 self._lose()

@@ -67,6 +67,7 @@ class Emulator:
         serial: str = "HOST0001",
         link: Path | None = None,
         shown: Path | None = None,
+        broken: str = "",
     ) -> Emulator:
         """The firmware built for this machine.
 
@@ -75,11 +76,13 @@ class Emulator:
             journal: file for its event log.
             serial: serial number that it tells.
             link: symbolic link to the terminal, made and removed by it.
+            broken: what :meth:`break_or_mend` breaks, "mask" or "light".
             shown: file that always holds the levels on its panel, whole, as :meth:`Pattern.as_bytes` orders them.
         """
         command = [str(built / "firmware-host"), "--serial", serial]
         command += ["--link", str(link)] if link else []
         command += ["--shown", str(shown)] if shown else []
+        command += ["--broken", broken] if broken else []
         return cls(command, journal)
 
     @classmethod
@@ -100,6 +103,10 @@ class Emulator:
     def reset(self) -> None:
         """Press its reset button; only the firmware built for this machine has one."""
         self._process.send_signal(signal.SIGUSR1)
+
+    def break_or_mend(self) -> None:
+        """Let a pixel of the mask, or the light, stay as it is; or mend it."""
+        self._process.send_signal(signal.SIGUSR2)
 
     def close(self) -> None:
         """Cut its power; may be called again.

@@ -12,37 +12,28 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from firmware_bridge.errors import BridgeError, DeviceError, LinkError, SessionError
 from firmware_bridge.protocols import Frame, Levels
 from firmware_bridge.session.bench import Bench, Driver, open_bench
+from firmware_bridge.session.conditions import GRAB_S, Operator, Stopped, Unfit, disk_short, still_warm, too_warm
 from firmware_bridge.session.files import has_sha256
-from firmware_bridge.session.folder import (
-    FRAMES,
-    JOURNAL,
-    FrameRecord,
-    disk_free,
-    frame_bytes,
-    frame_name,
-    read_header,
-    replay,
-)
-from firmware_bridge.session.frames import FrameWriter, Written, read_frame
+from firmware_bridge.session.folder import FRAMES, JOURNAL, disk_free, frame_bytes, frame_name, read_header, replay
+from firmware_bridge.session.frames import FrameWriter, read_frame
+from firmware_bridge.session.intake import Intake
 from firmware_bridge.session.journal import Entry, Journal, read_journal
-from firmware_bridge.session.plan import SENTINEL, Role, Shot
+from firmware_bridge.session.plan import SENTINEL, Shot
 from firmware_bridge.session.seal import Sealed, seal
-from firmware_bridge.session.setting import FalseReadback, ReadBack, Setting, configure
-from firmware_bridge.session.watch import Doubtful, FrameWatch, SentinelWatch, check_frame
+from firmware_bridge.session.setting import FalseReadback, Setting
+from firmware_bridge.session.states import TRANSITIONS, State
+from firmware_bridge.session.watch import Doubtful, FrameWatch, SentinelWatch, check_frame, since_sentinel
 
 BATCH = 16
 """Frames whose lines of the journal are brought to the disk together."""
@@ -52,73 +43,6 @@ RETAKES = 5
 
 LOSSES = 3
 """How often devices may be lost at one frame."""
-
-COOL_BY_C = 2.0
-"""How far below its limit the sensor must be before a session goes on."""
-
-_GRAB_S = 2.0
-"""Time that a frame may take beyond its exposure."""
-
-
-class State(StrEnum):
-    """What a session is doing."""
-
-    disconnected = "DISCONNECTED"
-    """No device is open."""
-    safe = "SAFE"
-    """Devices are open: parked, dark, still."""
-    armed = "ARMED"
-    """The operator allowed light and motion; there is none yet."""
-    running = "RUNNING"
-    """Frames are taken."""
-    suspended = "SUSPENDED"
-    """The bench is safe until conditions are good again."""
-    fault = "FAULT"
-    """The bench was made safe after an error; only disconnecting, which every state allows, leads out."""
-
-
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.disconnected: frozenset({State.safe}),
-    State.safe: frozenset({State.armed, State.disconnected}),
-    State.armed: frozenset({State.running, State.safe, State.fault, State.disconnected}),
-    State.running: frozenset({State.suspended, State.safe, State.fault, State.disconnected}),
-    State.suspended: frozenset({State.armed, State.safe, State.fault, State.disconnected}),
-    State.fault: frozenset({State.disconnected}),
-}
-
-
-class _Unfit(Exception):
-    """Conditions do not allow the next frame.
-
-    Args:
-        reason: why.
-        fit: returns why still not, or None.
-        doubted: frames since the last sentinel are to be taken again.
-        patience_s: how long to wait, None for as long as usual.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        fit: Callable[[], str | None],
-        *,
-        doubted: bool = False,
-        patience_s: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.fit = fit
-        self.doubted = doubted
-        self.patience_s = patience_s
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """A frame that is on its way to the disk, and what its line in the journal will say."""
-
-    record: FrameRecord
-    facts: Mapping[str, Any]
-    written: Written
 
 
 class Session:
@@ -133,6 +57,7 @@ class Session:
         free_bytes: free space where a folder is.
         before_shot: called before each frame: for a display, and for a simulated bench that draws the noise of a frame
             by its key, so that a resumed session sees the frames that an undisturbed one would have seen.
+        told: called with a sentence when the session is suspended, and when it goes on.
         poll_s: time between two looks at conditions while suspended.
         patience_s: how long to be suspended before giving up; the session can be resumed then.
 
@@ -151,21 +76,23 @@ class Session:
         wall: Callable[[], float] = time.time,
         free_bytes: Callable[[Path], int] = disk_free,
         before_shot: Callable[[Shot], None] = lambda shot: None,
+        told: Callable[[str], None] = lambda sentence: None,
         poll_s: float = 1.0,
         patience_s: float = 600.0,
     ) -> None:
         self.folder = folder
         self.state = State.disconnected
         self._drivers = drivers
-        self._operator = operator
+        self._name = operator
         self._clock = clock
         self._sleep = sleep
         self._wall = wall
         self._free_bytes = free_bytes
         self._before_shot = before_shot
+        self._told = told
         self._poll_s = poll_s
         self._patience_s = patience_s
-        self._paused = threading.Event()
+        self._operator = Operator()
         self._cleanup = contextlib.ExitStack()
 
     # -- states ------------------------------------------------------------------------------------------------------
@@ -187,7 +114,8 @@ class Session:
             self._bench: Bench | None = None
             stack.callback(self._close_bench)
             self._open_bench()
-            self._writer = stack.enter_context(FrameWriter(self.folder / FRAMES))
+            writer = stack.enter_context(FrameWriter(self.folder / FRAMES))
+            self._writer, self._intake = writer, Intake(writer, self._journal, self._header)
             self._begin()
             atexit.register(self._at_exit)
             stack.callback(atexit.unregister, self._at_exit)
@@ -201,7 +129,7 @@ class Session:
             DeviceError: A device refuses.
         """
         self._check(State.armed)
-        self._open.arm(self._operator)
+        self._open.arm(self._name)
         self._to(State.armed)
 
     def run(self) -> None:
@@ -210,6 +138,7 @@ class Session:
         Raises:
             SessionError: The disk is full, or conditions stayed bad for too long; make it good and resume.
             DeviceError: A device does something else than it says, or was lost again and again at one frame.
+            Stopped: The operator stopped; the session is SAFE, and can be resumed.
         """
         self._to(State.running)
         try:
@@ -229,11 +158,15 @@ class Session:
 
     def pause(self) -> None:
         """Suspend before the next frame, for as long as the operator wants; from any thread."""
-        self._paused.set()
+        self._operator.pause()
 
     def proceed(self) -> None:
-        """Go on after :meth:`pause`."""
-        self._paused.clear()
+        """Go on after :meth:`pause`; from any thread."""
+        self._operator.proceed()
+
+    def stop(self) -> None:
+        """End :meth:`run` before the next frame, also while suspended; from any thread. The session can be resumed."""
+        self._operator.stop()
 
     def counts(self) -> dict[str, int]:
         """Frames of the plan, frames that are done, and lines of the journal by kind."""
@@ -268,11 +201,10 @@ class Session:
         self._done = replay(self._journal.lines)
         self._frame_bytes = frame_bytes(self._header.plan, self._open)
         if len(self._journal.lines) > 1:
-            self._journal.add(Entry.resume, [{"operator": self._operator}])
+            self._journal.add(Entry.resume, [{"operator": self._name}])
         damaged = [
             record.key for record in self._done.values() if not has_sha256(self.folder / record.file, record.sha256)
         ]
-        self._taken: list[_Taken] = []
         self._losses: Counter[str] = Counter()
         self._frame_watch = FrameWatch()
         self._forget()
@@ -294,8 +226,7 @@ class Session:
                 error.add_note(str(unsafe))
                 state = State.fault
         self._to(state)
-        self._writer.discard([taken.written for taken in self._taken])
-        self._taken.clear()
+        self._intake.discard()
         # The journal itself may be what failed.
         with contextlib.suppress(SessionError):
             self._journal.add(kind, [{"reason": str(error)}])
@@ -353,11 +284,15 @@ class Session:
                     self._take(shot)
                     self._missing.popleft()
                 self._publish(keep=len(batch))
-            except _Unfit as unfit:
+            except Stopped:
+                self._settle()
+                self._publish()
+                raise
+            except Unfit as unfit:
                 self._settle()
                 self._publish()
                 if unfit.doubted:
-                    self._void(self._since_sentinel(), unfit.reason)
+                    self._void(since_sentinel(self._shots, self._done), unfit.reason)
                 self._suspend(unfit)
             except FalseReadback:
                 raise
@@ -368,7 +303,7 @@ class Session:
         self._publish()
 
     def _take(self, shot: Shot) -> None:
-        self._check_pause()
+        self._operator.check()
         self._before_shot(shot)
         for _ in range(1 + RETAKES):
             setting = self._set(shot)
@@ -382,7 +317,7 @@ class Session:
     def _expose(self, shot: Shot, setting: Setting) -> None:
         bench = self._open
         try:
-            frame = bench.camera.grab(shot.settings.exposure_s + _GRAB_S)
+            frame = bench.camera.grab(shot.settings.exposure_s + GRAB_S)
         except DeviceError as error:
             raise Doubtful(str(error)) from error
         check_frame(shot, frame, bench.identities["camera"], bench.camera.capabilities())
@@ -398,46 +333,10 @@ class Session:
         except Doubtful:
             self._writer.discard([written])
             raise
-        self._keep(shot, frame, written, read)
-
-    def _keep(self, shot: Shot, frame: Frame, written: Written, read: ReadBack) -> None:
-        record = FrameRecord(
-            index=shot.index,
-            key=shot.key,
-            step=shot.step,
-            role=shot.role,
-            repeat=shot.repeat,
-            file=f"{FRAMES}/{written.name}",
-            sha256=written.sha256,
-            shape=(frame.levels.shape[0], frame.levels.shape[1]),
-            dtype=frame.levels.dtype.name,
-            bits=frame.bits,
-            pattern_id=read.pattern_id,
-            settings=frame.settings,
-            light_share=read.light_share,
-            position_m=read.position_m,
-            origin=frame.origin,
-            calibrations=self._header.calibrations,
-            firmware={kind: device["firmware"] for kind, device in self._header.devices.items()},
-        )
-        facts = {
-            "frame_id": frame.frame_id,
-            "device_time_s": frame.device_time_s,
-            "host_time_s": frame.host_time_s,
-            "temperature_c": frame.temperature_c,
-        }
-        self._taken.append(_Taken(record, facts, written))
+        self._intake.put(shot, frame, written, read)
 
     def _publish(self, keep: int = 0) -> None:
-        """Give taken frames their names and write DONE, but for the last ``keep``."""
-        ready = self._taken[: len(self._taken) - keep]
-        if not ready:
-            return
-        self._writer.publish([taken.written for taken in ready])
-        bodies = [{"record": taken.record.model_dump(mode="json"), **taken.facts} for taken in ready]
-        self._journal.add(Entry.done, bodies)
-        self._done |= {taken.record.key: taken.record for taken in ready}
-        del self._taken[: len(ready)]
+        self._done |= self._intake.publish(keep)
 
     def _void(self, keys: list[str], reason: str) -> None:
         """Let frames be taken again, and find out anew what is missing. Nothing is on its way to the disk now."""
@@ -450,20 +349,22 @@ class Session:
 
     # -- conditions --------------------------------------------------------------------------------------------------
 
-    def _suspend(self, unfit: _Unfit) -> None:
+    def _suspend(self, unfit: Unfit) -> None:
         """Wait, with the bench safe already, and go on. Every look opens a bench that was lost."""
         self._to(State.suspended)
         self._journal.add(Entry.suspend, [{"reason": unfit.reason}])
+        self._told(f"suspended, the bench is safe: {unfit.reason.rstrip('.')}")
         patience_s = self._patience_s if unfit.patience_s is None else unfit.patience_s
         until_s, why = self._clock() + patience_s, unfit.reason
         while True:
             self._sleep(self._poll_s)
+            self._operator.check_stop()
             try:
                 if self._bench is None:
                     self._open_bench()
                 still = unfit.fit()
                 if still is None:
-                    self._open.arm(self._operator)
+                    self._open.arm(self._name)
                     break
                 why = still
             except FalseReadback:
@@ -480,6 +381,7 @@ class Session:
         self._to(State.armed)
         self._journal.add(Entry.proceed, [{"reason": unfit.reason}])
         self._to(State.running)
+        self._told("the session goes on")
 
     def _settle(self) -> None:
         """Safe, or closed where that fails."""
@@ -500,69 +402,35 @@ class Session:
         self._losses[key] += 1
         if self._losses[key] > LOSSES:
             raise error
-        self._suspend(_Unfit(str(error), lambda: None))
-
-    def _check_pause(self) -> None:
-        if self._paused.is_set():
-            reason = "the operator paused"
-            raise _Unfit(reason, lambda: reason if self._paused.is_set() else None, patience_s=math.inf)
+        self._suspend(Unfit(str(error), lambda: None))
 
     def _check_disk(self, frames: int) -> None:
         reason = self._disk_short(frames)
         if reason:
-            raise _Unfit(reason, lambda: self._disk_short(frames))
+            raise Unfit(reason, lambda: self._disk_short(frames))
 
     def _disk_short(self, frames: int) -> str | None:
-        kept = self._header.bench.limits.disk_free_bytes
-        free = self._free_bytes(self.folder)
-        if free >= kept + frames * self._frame_bytes:
-            return None
-        return f"the disk has {free} bytes free; the bench keeps {kept} free, and {frames} frames come next"
+        return disk_short(self._free_bytes(self.folder), self._header.bench.limits, frames, self._frame_bytes)
 
     def _check_temperature(self, frame: Frame) -> None:
-        limit_c = self._header.bench.limits.temperature_c
-        if limit_c is None:
-            return
-        if frame.temperature_c is None:
-            raise FalseReadback(
-                f"the bench limits the sensor to {limit_c:g} C and the camera tells no temperature; leave the limit "
-                "out and watch it otherwise, or take another camera."
-            )
-        if frame.temperature_c > limit_c:
-            reason = f"the sensor has {frame.temperature_c:.1f} C, the bench allows {limit_c:g} C"
-            raise _Unfit(reason, lambda: self._still_hot(limit_c))
-
-    def _still_hot(self, limit_c: float) -> str | None:
-        bench, settings = self._open, self._missing[0].settings
-        bench.camera.stop()
-        configure(bench.camera, settings)
-        bench.camera.start()
-        found_c = bench.camera.grab(settings.exposure_s + _GRAB_S).temperature_c
-        bench.camera.stop()
-        if found_c is not None and found_c <= limit_c - COOL_BY_C:
-            return None
-        return f"the sensor has {found_c} C, {limit_c - COOL_BY_C:g} C are needed to go on"
+        reason = too_warm(frame, self._header.bench.limits)
+        if reason:
+            raise Unfit(reason, lambda: still_warm(self._open, self._missing[0].settings))
 
     def _check_flux(self, shot: Shot, levels: Levels) -> None:
         reason = self._sentinel_watch.check(shot, levels)
         if reason:
-            raise _Unfit(reason, lambda: self._flux_still_off(shot), doubted=True)
+            raise Unfit(reason, lambda: self._flux_still_off(shot), doubted=True)
 
     def _flux_still_off(self, shot: Shot) -> str | None:
         bench = self._open
-        bench.arm(self._operator)
+        bench.arm(self._name)
         try:
             self._set(shot)
-            levels = bench.camera.grab(shot.settings.exposure_s + _GRAB_S).levels
+            levels = bench.camera.grab(shot.settings.exposure_s + GRAB_S).levels
             return self._sentinel_watch.check(shot, levels)
         finally:
             self._settle()
-
-    def _since_sentinel(self) -> list[str]:
-        """Frames that are done, after the last sentinel that is."""
-        done = [shot for shot in self._shots if shot.key in self._done]
-        last = max((shot.index for shot in done if shot.role is Role.sentinel), default=-1)
-        return [shot.key for shot in done if shot.index > last and shot.role is not Role.sentinel_dark]
 
 
 def capture(session: Session) -> Sealed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Sequence
 
 from firmware_bridge.errors import SessionError
 from firmware_bridge.protocols import CameraCapabilities, Frame, Identity, Levels
@@ -129,3 +130,15 @@ class SentinelWatch:
         if abs(change) <= self._tolerance:
             return None
         return f"the sentinel changed by {change:+.1%}, the plan allows {self._tolerance:.1%}"
+
+
+def since_sentinel(shots: Sequence[Shot], done: Container[str]) -> list[str]:
+    """Keys of the frames that are done, after the last sentinel that is.
+
+    Args:
+        shots: of the session, in their order.
+        done: keys of those that are done.
+    """
+    taken = [shot for shot in shots if shot.key in done]
+    last = max((shot.index for shot in taken if shot.role is Role.sentinel), default=-1)
+    return [shot.key for shot in taken if shot.index > last and shot.role is not Role.sentinel_dark]

@@ -140,10 +140,10 @@ def document() -> str:
         f"the answer to the last. Without an answer it repeats the same frame after srtt + 4 rttvar "
         f"({schema.RTO_LOW_S * 1000:g} ms … {schema.RTO_HIGH_S:g} s, doubled each time, {schema.TRIES} tries at most), "
         "at once after NAK crc. The device keeps its last answer: a repeated seq gets that answer and is not carried "
-        "out again. A NAK means that the command had no effect, but for NAK fault, after which all is safe. After the "
-        "last try, or when the port is lost, the host opens the port again and sends HELLO for the same session: if it "
-        "is resumed, the open command is repeated with its seq, else its fate does not matter, because the state is "
-        "lost.",
+        "out again. A NAK means that the command had no effect, but for NAK fault, after which all is as in FAULT. "
+        "After the last try, or when the port is lost, the host opens the port again and sends HELLO for the same "
+        "session: if it is resumed, the open command is repeated with its seq, else its fate does not matter, because "
+        "the state is lost.",
         f"3. **Lease.** The host sends HEARTBEAT every {schema.HEARTBEAT_S * 1000:g} ms. {schema.LEASE_S:g} s without "
         "a new command of the session, and the device parks the mask, turns the light off, stops the stage and stays "
         "so until ARM. A repeated command does not renew the lease.",

@@ -91,7 +91,12 @@ STATE_MEANING = {
     State.safe: "parked, dark, still; left by ARM",
     State.armed: "patterns and motion are allowed, and light if ARM said so; left by SAFE, silence or a fault",
     State.latched: "as SAFE, because the lease ran out; left by ARM or SAFE",
-    State.fault: "as SAFE, because the panel or the light read back something else than was set; left by SAFE or HELLO",
+    State.fault: (
+        "the panel, the light or the memory of the pattern read back something else than was set, when a pattern or "
+        "light was shown or when all was made safe. As SAFE, as far as panel and light obey; latched: nothing is "
+        "shown, lit or moved, and ARM is refused. Left by SAFE or the HELLO of a new session, if all reads back safe "
+        "then"
+    ),
 }
 
 
@@ -124,7 +129,7 @@ NAK_MEANING = {
     NakCode.busy: "the stage still moves",
     NakCode.incomplete: "the pattern did not come whole; detail: the bytes that came",
     NakCode.mismatch: "the pattern has another CRC-32; detail: the one found",
-    NakCode.fault: "the device read back something else than was set, and went to FAULT; detail: what it read",
+    NakCode.fault: "the device read back something else than was set, and is in FAULT; detail: what it read",
 }
 
 NAK_CODE = 0xFF
@@ -199,7 +204,13 @@ COMMANDS = (
         ),
         (_STATE,),
     ),
-    Command(0x04, "SAFE", "Parks the mask, turns the light off, stops the stage, and clears a fault.", (), _SHOWN),
+    Command(
+        0x04,
+        "SAFE",
+        "Parks the mask, turns the light off, stops the stage, and clears a fault that is gone.",
+        (),
+        _SHOWN,
+    ),
     Command(
         0x10,
         "CHUNK",

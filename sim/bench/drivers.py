@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from firmware_bridge.protocols import Device
 from firmware_bridge.session.bench import Driver, Wanted
@@ -14,17 +14,11 @@ from sim.bench.world import World
 _TWINS = {"camera": CameraTwin, "mask": MaskTwin, "light": LightTwin, "stage": StageTwin}
 
 
-def drivers(
-    seed: int,
-    design: Design | None = None,
-    imperfections: Imperfections | None = None,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Mapping[str, Driver]:
-    """Drivers ``sim://camera``, ``sim://mask``, ``sim://light`` and ``sim://stage`` of one virtual bench.
+class VirtualBench:
+    """One virtual bench, and the drivers of its devices.
 
-    A twin takes the serial number that the file asks for. Nothing but these names leads to a simulated device.
+    A twin takes the serial number that the file of a bench asks for. Nothing but these names leads to a simulated
+    device.
 
     Args:
         seed: of imperfections and noise.
@@ -32,13 +26,31 @@ def drivers(
         imperfections: how well.
         clock: monotonic, in s.
         sleep: waits, in s.
+
+    Attributes:
+        drivers: ``sim://camera``, ``sim://mask``, ``sim://light`` and ``sim://stage``.
     """
-    world = World(seed, design, imperfections, start_s=clock())
 
-    def driver(kind: str) -> Driver:
-        def open_twin(wanted: Wanted) -> Device:
-            return _TWINS[kind](world, wanted.serial, clock=clock, sleep=sleep)
+    def __init__(
+        self,
+        seed: int,
+        design: Design | None = None,
+        imperfections: Imperfections | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        world = World(seed, design, imperfections, start_s=clock())
 
-        return open_twin
+        def driver(kind: str) -> Driver:
+            def open_twin(wanted: Wanted) -> Device:
+                return _TWINS[kind](world, wanted.serial, clock=clock, sleep=sleep)
 
-    return {f"sim://{kind}": driver(kind) for kind in _TWINS}
+            return open_twin
+
+        self._world = world
+        self.drivers: dict[str, Driver] = {f"sim://{kind}": driver(kind) for kind in _TWINS}
+
+    def turn_to(self, index: int, key: str) -> None:
+        """From now on frames are those of one shot of a session; see :meth:`World.turn_to`."""
+        self._world.turn_to(index, key)

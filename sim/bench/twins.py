@@ -324,7 +324,8 @@ class CameraTwin(_Twin):
         settings, wrong, draws = self._settings, self._world.imperfections, self._world.frames
         start_s = self._clock()
         self._count += 1
-        levels = self._world.expose(start_s, settings.exposure_s, settings.gain_db, settings.bits, settings.roi)
+        moment_s = self._world.moment(start_s, settings.exposure_s)
+        levels = self._world.expose(moment_s, settings.exposure_s, settings.gain_db, settings.bits, settings.roi)
         # Both are drawn for each frame, so that one rate does not change what befalls under the other.
         lost, late = draws.random(2)
         takes_s = settings.exposure_s + _READOUT_S + (wrong.late_s if late < wrong.late else 0.0)
@@ -341,7 +342,7 @@ class CameraTwin(_Twin):
             device_time_s=start_s - self._boot_s,
             host_time_s=arrived_s,
             settings=settings,
-            temperature_c=self._world.temperature_c(start_s),
+            temperature_c=self._world.temperature_c(moment_s),
             camera=self._identity,
         )
 

@@ -15,6 +15,7 @@ is a function of time alone, so that it does not depend on who looked when.
 from __future__ import annotations
 
 import math
+import zlib
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ DARK_DOUBLING_K = 7.0
 #: Rise times of a lamp and of a camera that warm up.
 LAMP_WARM_UP_S = 60.0
 CAMERA_WARM_UP_S = 600.0
+#: Time from one shot of a session to the next, by which its drifts go on.
+SHOT_S = 1.0
 
 
 class Wander:
@@ -67,7 +70,7 @@ class Panel:
         self._imperfections = imperfections
         self._bow = rng.uniform(-1, 1, 2) / 2
         self._shape = (design.mask_height, design.mask_width)
-        self._new = self._old = self.response(np.zeros(self._shape, np.uint8))
+        self._new = self._old = self._parked = self.response(np.zeros(self._shape, np.uint8))
         self._since_s = -math.inf
 
     def transfer(self, drive: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,12 +105,18 @@ class Panel:
 
     def transmission(self, start_s: float, exposure_s: float) -> NDArray[np.float64]:
         """Mean transmission (H, W) over an exposure that begins no earlier than the last change."""
+        return self._settled(self._old, start_s - self._since_s, exposure_s)
+
+    def transmission_from_parked(self, exposure_s: float) -> NDArray[np.float64]:
+        """As :meth:`transmission`, where the mask was parked before and then settled for as long as it asks for."""
+        return self._settled(self._parked, self._design.mask_settle_s, exposure_s)
+
+    def _settled(self, old: NDArray[np.float64], waited_s: float, exposure_s: float) -> NDArray[np.float64]:
         tau_s = self._imperfections.settle_time_s
-        if tau_s == 0 or math.isinf(self._since_s):
+        if tau_s == 0 or math.isinf(waited_s):
             return self._new
-        begun = math.exp(-(start_s - self._since_s) / tau_s)
-        left = begun * tau_s / exposure_s * -math.expm1(-exposure_s / tau_s)
-        mixed: NDArray[np.float64] = self._new + left * (self._old - self._new)
+        left = math.exp(-waited_s / tau_s) * tau_s / exposure_s * -math.expm1(-exposure_s / tau_s)
+        mixed: NDArray[np.float64] = self._new + left * (old - self._new)
         return mixed
 
     def _at(self, time_s: float) -> NDArray[np.float64]:
@@ -136,9 +145,14 @@ class Lamp:
             self._since_s = time_s
         self._share = share
 
-    def output(self, time_s: float) -> float:
-        """Power that it gives, as a share of the largest that its data sheet names."""
-        warm = -math.expm1(-(time_s - self._since_s) / LAMP_WARM_UP_S)
+    def output(self, time_s: float, since_s: float | None = None) -> float:
+        """Power that it gives, as a share of the largest that its data sheet names.
+
+        Args:
+            time_s: when.
+            since_s: since when it is warming up, if not since it was switched on.
+        """
+        warm = -math.expm1(-(time_s - (self._since_s if since_s is None else since_s)) / LAMP_WARM_UP_S)
         return self._share * (1 - self._imperfections.lamp_warm_up * warm) * (1 + self._drift(time_s))
 
 
@@ -169,6 +183,7 @@ class World:
         *,
         start_s: float = 0.0,
     ) -> None:
+        self._seed = seed
         self.design = design = design or Design()
         self.imperfections = imperfections = imperfections or Imperfections()
         panel, lamp, place, shake, pixels, frames, noise = np.random.default_rng(seed).spawn(7)
@@ -177,6 +192,7 @@ class World:
         self.position_m = 0.0
         self.frames = frames
         self._start_s = start_s
+        self._shot_s: float | None = None
         self.registration = _registration(design, imperfections, place)
         self._vibration = [
             Wander(imperfections.vibration_m, periods_s, shake) for periods_s in ((0.031, 0.0093), (0.027, 0.0113))
@@ -195,6 +211,33 @@ class World:
         )
         self._psf: tuple[float, Tensor] | None = None
         self._seen: tuple[tuple[float, float, float], NDArray[np.float64], Tensor] | None = None
+
+    def turn_to(self, index: int, key: str) -> None:
+        """From now on, frames are those of one shot of a session: a function of the seed, the shot, and how many of it
+        came before, whoever took what else, and when.
+
+        A shot has noise of its own and a time of its own, which counts from the beginning of the session; there, lamp
+        and camera were switched on. Its mask came from the parked pattern.
+
+        Args:
+            index: number of the shot in the session.
+            key: its name there.
+        """
+        frames, noise = np.random.default_rng([self._seed, zlib.crc32(key.encode())]).spawn(2)
+        self.frames = frames
+        self._noise.manual_seed(int(noise.integers(2**63)))
+        self._start_s = 0.0
+        self._shot_s = index * SHOT_S
+
+    def moment(self, clock_s: float, exposure_s: float) -> float:
+        """When an exposure takes place that begins at ``clock_s`` on the clock: then, or at the next time of the shot
+        that was turned to.
+        """
+        if self._shot_s is None:
+            return clock_s
+        moment_s = self._shot_s
+        self._shot_s += exposure_s
+        return moment_s
 
     def temperature_c(self, time_s: float) -> float:
         """Temperature of the sensor."""
@@ -235,8 +278,12 @@ class World:
             self._vibration[0](middle_s) / self.design.pixel_pitch_m,
             self._vibration[1](middle_s) / self.design.pixel_pitch_m,
         )
-        brightness = self.brightness(self.panel.transmission(start_s, exposure_s), shift)
-        return brightness * (self.design.open_photons_s * exposure_s * self.lamp.output(middle_s))
+        if self._shot_s is None:
+            transmission, power = self.panel.transmission(start_s, exposure_s), self.lamp.output(middle_s)
+        else:
+            transmission = self.panel.transmission_from_parked(exposure_s)
+            power = self.lamp.output(middle_s, self._start_s)
+        return self.brightness(transmission, shift) * (self.design.open_photons_s * exposure_s * power)
 
     def expose(
         self,

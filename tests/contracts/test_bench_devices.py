@@ -1,8 +1,8 @@
 """What every device of a bench keeps to, whether it is simulated, emulated behind its real wire, or real.
 
-Real devices are named by the environment: ``OPTISHIELD_BENCH_CAMERA=genicam:SERIAL`` or ``uvc:SERIAL``, and
-``OPTISHIELD_BENCH_CONTROLLER=SERIAL``. Nothing here lights more than a hundredth of the power, or moves further than a
-tenth of the stage's range.
+Real devices are named by the environment: ``OPTISHIELD_BENCH_CAMERA=genicam:SERIAL`` (or ``gentl:SERIAL``,
+``uvc:SERIAL``), and ``OPTISHIELD_BENCH_CONTROLLER=SERIAL``. Nothing here lights more than a hundredth of the power, or
+moves further than a tenth of the stage's range.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ import numpy as np
 import pytest
 
 from firmware_bridge.devices.genicam import GenicamCamera
+from firmware_bridge.devices.gentl import gentl_camera
 from firmware_bridge.devices.mcu import Controller
-from firmware_bridge.devices.uvc import UvcCamera
 from firmware_bridge.errors import DeviceError
 from firmware_bridge.fw.emulator import Emulator
 from firmware_bridge.protocols import Armable, Camera, CameraSettings, Device, Light, MaskDevice, Origin, Pattern, Stage
-from firmware_bridge.session.bench import Wanted
+from firmware_bridge.session.bench import Wanted, read_bench
 from firmware_bridge.wire.link import Link
 from firmware_bridge.wire.serial_transport import SerialTransport
-from sim.bench.drivers import drivers
+from optishield.bench_drivers import bench_drivers
+from sim.bench.drivers import VirtualBench
 from sim.bench.genicam_feed import GenicamFeed
-from tests.firmware_bridge.camera_doubles import gige_port
+from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port
+from tests.firmware_bridge.gentl_doubles import gentl_producer
 from tests.firmware_bridge.wire_doubles import FakeClock, built
+
+pytestmark = waits_for_the_port
 
 # How twins and firmware say that a device must be armed first.
 _UNARMED = r"armed|unsafe"
@@ -37,6 +41,7 @@ KINDS = {"camera": Camera, "mask": MaskDevice, "light": Light, "stage": Stage}
 ROWS = [
     *((kind, "simulated") for kind in KINDS),
     *((kind, "emulated") for kind in KINDS),
+    ("camera", "emulated by GenTL"),
     *((kind, "bench") for kind in KINDS),
 ]
 
@@ -49,7 +54,7 @@ def only(*kinds: str) -> pytest.MarkDecorator:
 
 def _simulated(kind: str) -> Open:
     clock = FakeClock()
-    table = drivers(1, clock=clock, sleep=clock.sleep)
+    table = VirtualBench(1, clock=clock, sleep=clock.sleep).drivers
     return lambda: table[f"sim://{kind}"](Wanted(kind, f"sim://{kind}", "SIM1"))
 
 
@@ -66,16 +71,20 @@ def _emulated(kind: str, stack: ExitStack, folder: Path) -> Open:
     return _controller(kind, lambda: Controller(Link(SerialTransport.emulated(device.path)), "HOST0001"))
 
 
-def _real(kind: str) -> Open:
-    name = "OPTISHIELD_BENCH_CAMERA" if kind == "camera" else "OPTISHIELD_BENCH_CONTROLLER"
-    if name not in os.environ:
-        pytest.skip(f"{name} names no real device")
-    if kind == "camera":
-        driver, _, serial = os.environ[name].partition(":")
-        open_camera = {"genicam": GenicamCamera, "uvc": UvcCamera.usb}[driver]
-        return lambda: open_camera(serial)
-    serial = os.environ[name]
-    return _controller(kind, lambda: Controller(Link(SerialTransport.usb(serial)), serial))
+def _by_gentl(folder: Path) -> Open:
+    producer = str(gentl_producer(folder))
+    return lambda: gentl_camera("GT0001", producer=producer)
+
+
+def _real(kind: str, stack: ExitStack) -> Open:
+    if "OPTISHIELD_BENCH" not in os.environ:
+        pytest.skip("OPTISHIELD_BENCH names no file of a real bench")
+    file = read_bench(Path(os.environ["OPTISHIELD_BENCH"]))
+    wanted = next((file.wanted(found) for found in file.entries if found == kind), None)
+    if wanted is None:
+        pytest.skip(f"the bench {file.name!r} of OPTISHIELD_BENCH has no {kind}")
+    table = stack.enter_context(bench_drivers(file)).table
+    return lambda: table[wanted.driver](wanted)
 
 
 @pytest.fixture(params=ROWS, ids=["-".join(row) for row in ROWS], scope="module")
@@ -86,8 +95,10 @@ def row(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             opening = _simulated(kind)
         elif origin == "emulated":
             opening = _emulated(kind, stack, tmp_path_factory.mktemp("contract"))
+        elif origin == "emulated by GenTL":
+            origin, opening = "emulated", _by_gentl(tmp_path_factory.mktemp("gentl"))
         else:
-            opening = _real(kind)
+            opening = _real(kind, stack)
         yield kind, origin, opening
 
 

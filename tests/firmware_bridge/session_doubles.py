@@ -4,6 +4,7 @@ to misbehave. Photons follow pattern, light, exposure and position; noise follow
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from firmware_bridge.protocols import (
     StageCapabilities,
 )
 from firmware_bridge.session.bench import Wanted, open_bench, read_bench
-from firmware_bridge.session.folder import create
+from firmware_bridge.session.folder import JOURNAL, create
+from firmware_bridge.session.journal import Entry, Line, read_journal
 from firmware_bridge.session.plan import Shot, read_plan
 from firmware_bridge.session.run import Session
 
@@ -348,3 +350,20 @@ def session(world: World, folder: Path, **settings: object) -> Session:
         **settings,
     }
     return Session(folder, world.drivers(), "A. Operator", **values)
+
+
+def lines(folder: Path, kind: Entry) -> list[Line]:
+    """Lines of the journal of one kind."""
+    return [line for line in read_journal(folder / JOURNAL)[0] if line.kind is kind]
+
+
+def at(world: World, index: int, act: Callable[[], None]) -> None:
+    """Do something once, before the frame with this index."""
+    done = []
+
+    def shot(found):
+        if found.index == index and not done:
+            done.append(True)
+            act()
+
+    world.at_shot = shot

@@ -112,12 +112,19 @@ def test_a_killed_program_leaves_the_bench_parked_and_dark_within_a_second(tmp_p
     after = events[events.index(loss) + 1 :]
     dark = next(e for e in after if e["event"] == "light")
     parked = next(e for e in after if e["event"] == "park")
+    safe = next(e for e in after if e["event"] == "parked")
     assert dark["value"] == 0 and parked["value"] == zlib.crc32(bytes(4096))
-    # The lease is 1 s after the last command; the rest of 1.5 s is for a busy machine.
+    # Its own clock, from the last valid frame: 1 s and one look at the clock. It looks every 5 ms, and tells how long
+    # the machine let it wait that time.
+    tick = events[events.index(loss) - 1]
+    assert tick["event"] == "tick"
+    assert 1000 <= int(loss["value"]) <= 1000 + int(tick["value"]) + 1
+    # Parking takes no time but what a busy machine takes from it.
+    assert int(loss["value"]) <= int(safe["value"]) <= int(loss["value"]) + 50
     silent_from_ms = int(loss["t_ms"]) - int(loss["value"])
-    assert 1000 <= int(loss["value"]) <= 1500
-    assert max(int(dark["t_ms"]), int(parked["t_ms"])) - silent_from_ms <= 1500
-    assert max(int(dark["monotonic_ms"]), int(parked["monotonic_ms"])) - killed_ms <= 1500
+    assert max(int(dark["t_ms"]), int(parked["t_ms"])) - silent_from_ms <= int(safe["value"])
+    # The same on the clock of this test; the last frame may have come shortly before the kill, or been on its way then.
+    assert max(int(dark["monotonic_ms"]), int(parked["monotonic_ms"])) - killed_ms <= int(safe["value"]) + 50
 
 
 class Piped:

@@ -16,7 +16,9 @@ from firmware_bridge.devices.genicam import GenicamCamera
 from firmware_bridge.errors import DeviceError
 from firmware_bridge.protocols import Camera, CameraSettings, Origin
 from sim.bench.genicam_feed import GenicamFeed
-from tests.firmware_bridge.camera_doubles import gige_port
+from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port
+
+pytestmark = waits_for_the_port
 
 # The number that libaravis's camera without a wire tells too, once it is switched on.
 SERIAL = "1"

@@ -1,13 +1,11 @@
-"""The link: exactly once over a bad wire, its timer against numbers worked by hand, sessions, leases, ports."""
+"""The link: exactly once over a bad wire, sessions, leases, what is refused."""
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,22 +13,15 @@ import pytest
 from firmware_bridge.errors import LinkError
 from firmware_bridge.faults import FaultRates, FaultyTransport
 from firmware_bridge.fw.emulator import Emulator
-from firmware_bridge.protocols import Origin
 from firmware_bridge.wire import codec, schema
 from firmware_bridge.wire import link as link_module
 from firmware_bridge.wire.codec import Packet, Splitter
-from firmware_bridge.wire.link import Heartbeat, Link, PortUnavailable, Refused, StateLost, Transport
+from firmware_bridge.wire.link import Heartbeat, Link, Refused, StateLost
 from firmware_bridge.wire.schema import BY_NAME, NakCode
-from firmware_bridge.wire.serial_transport import SerialTransport, find_port
-from tests.firmware_bridge.wire_doubles import FakeClock, InProcess, built, pattern, show
+from firmware_bridge.wire.serial_transport import SerialTransport
+from tests.firmware_bridge.wire_doubles import FakeClock, InProcess, built, opened, pattern, show
 
 BAD_WIRE = FaultRates(drop=0.05, flip=0.05, duplicate=0.05, truncate=0.05)
-
-
-def opened(transport: Transport, clock: FakeClock) -> Link:
-    link = Link(transport, clock=clock, sleep=clock.sleep, rng=np.random.default_rng(5))
-    link.open()
-    return link
 
 
 def test_ten_thousand_commands_have_ten_thousand_effects() -> None:
@@ -166,121 +157,9 @@ def test_numbers_of_commands_wrap_around() -> None:
     assert link.counters.commands == schema.SEQ_HIGH + 5 and link.counters.repeats == 0
 
 
-class Scripted:
-    """A device that answers each frame after the next delay of a list, or not where it is None."""
-
-    origin = Origin.emulated
-
-    def __init__(self, clock: FakeClock, delays_s: list[float | None]) -> None:
-        self.clock = clock
-        self.delays_s = delays_s
-        self.heard_s: list[float] = []
-        self.answers: list[tuple[float, bytes]] = []
-        self.schema_hash = schema.SCHEMA_HASH
-        self.nonce = 77
-
-    def open(self) -> None:
-        self.answers.clear()
-
-    def close(self) -> None:
-        pass
-
-    def write(self, data: bytes) -> None:
-        self.heard_s.append(self.clock())
-        delay_s = self.delays_s.pop(0) if self.delays_s else None
-        if delay_s is not None:
-            (frame,) = Splitter().feed(data)
-            self.answers.append((self.clock() + delay_s, self.answer(codec.decode(frame))))
-
-    def answer(self, packet: Packet) -> bytes:
-        command = schema.BY_CODE[packet.type]
-        values: dict[str, codec.Value] = {}
-        for field in command.reply:
-            blank: dict[str, codec.Value] = {"text": "x", "bytes": self.schema_hash, "bool": False}
-            values[field.name] = blank.get(field.kind, max(field.low, 0))
-        if command.name == "HELLO":
-            values["challenge"] = codec.unpack(command.request, packet.body)["challenge"]
-        return codec.encode(
-            Packet(packet.type | schema.REPLY, packet.seq, self.nonce, codec.pack(command.reply, values))
-        )
-
-    def read(self, timeout_s: float) -> bytes:
-        until_s = self.clock() + timeout_s
-        due = [answer for answer in self.answers if answer[0] <= until_s]
-        self.clock.now_s = due[0][0] if due else until_s
-        for answer in due[:1]:
-            self.answers.remove(answer)
-        return due[0][1] if due else b""
-
-
-def test_timer_against_numbers_worked_by_hand() -> None:
-    # RFC 6298: the first measurement R gives srtt = R, rttvar = R/2; each later one rttvar = 3/4 rttvar + 1/4
-    # |srtt - R| and then srtt = 7/8 srtt + 1/8 R; the timer is srtt + 4 rttvar.
-    clock = FakeClock()
-    link = opened(Scripted(clock, [0.1, 0.2, 0.0125]), clock)
-    assert link.rto_s == pytest.approx(0.1 + 4 * 0.05)
-    link.call("STOP")
-    assert link.rto_s == pytest.approx(0.1125 + 4 * 0.0625)
-    link.call("STOP")
-    assert link.rto_s == pytest.approx(0.1 + 4 * 0.071875)
-
-
-def test_timer_keeps_to_its_limits() -> None:
-    clock = FakeClock()
-    link = opened(Scripted(clock, [1e-4] * 20), clock)
-    for _ in range(19):
-        link.call("STOP")
-    assert link.rto_s == schema.RTO_LOW_S
-
-
-def test_a_repeated_frame_is_not_measured_and_its_wait_is_kept() -> None:
-    clock = FakeClock()
-    link = opened(Scripted(clock, [0.1, None, None, 0.001, 0.1]), clock)
-    link.call("STOP")
-    assert link.rto_s == pytest.approx(4 * 0.3)
-    link.call("STOP")
-    assert link.rto_s == pytest.approx(0.1 + 4 * 0.0375)
-
-
-def test_an_answer_from_another_session_is_no_answer() -> None:
-    clock = FakeClock()
-    device = Scripted(clock, [0.001, 0.001, 0.001])
-    link = opened(device, clock)
-    device.nonce = 78
-    answers = device.answer
-
-    def first_old_then_ours(packet: Packet) -> bytes:
-        answer = answers(packet)
-        device.nonce = 77
-        return answer
-
-    device.answer = first_old_then_ours  # type: ignore[method-assign]
-    link.call("STOP")
-    assert (link.counters.strays, link.counters.repeats) == (1, 1)
-
-
-def test_silence_is_given_up_after_eight_tries_each_twice_as_long() -> None:
-    clock = FakeClock()
-    device = Scripted(clock, [])
-    with pytest.raises(LinkError, match="nothing answers HELLO in 8 tries"):
-        opened(device, clock)
-    waits = np.diff([*device.heard_s, clock()])
-    np.testing.assert_allclose(waits, [0.25, 0.5, 1, 2, 4, 5, 5, 5])
-
-
-def test_a_device_that_does_not_come_back_breaks_the_link() -> None:
-    clock = FakeClock()
-    link = opened(Scripted(clock, [0.001]), clock)
-    with pytest.raises(LinkError, match=r"did not come back within 5 s .*Whether the last command was carried out"):
-        link.call("STOP")
-    with pytest.raises(LinkError, match=r"STOP was not sent: the controller was lost; call open\(\) again"):
-        link.call("STOP")
-    assert link.tick() is None
-
-
 def test_commands_need_an_open_link() -> None:
     with pytest.raises(LinkError, match=r"the link is not open; call open\(\) first"):
-        Link(Scripted(FakeClock(), [])).call("STOP")
+        Link(SerialTransport.emulated(Path("/dev/pts/0"))).call("STOP")
 
 
 def test_another_schema_is_refused_by_the_firmware(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,14 +175,6 @@ def test_another_schema_is_refused_by_the_firmware(monkeypatch: pytest.MonkeyPat
     core.write(codec.encode(Packet(BY_NAME["LIGHT"].code, 1, 0, codec.pack(BY_NAME["LIGHT"].request, {"level": 1}))))
     (frame,) = Splitter().feed(core.read(1.0))
     assert codec.unpack(schema.NAK, codec.decode(frame).body)["code"] == NakCode.session
-
-
-def test_another_schema_is_refused_by_the_host() -> None:
-    clock = FakeClock()
-    device = Scripted(clock, [0.001])
-    device.schema_hash = bytes(8)
-    with pytest.raises(LinkError, match="from the schema 0000000000000000, this program from"):
-        opened(device, clock)
 
 
 def test_a_reset_device_is_noticed() -> None:
@@ -445,62 +316,6 @@ def _until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < end_s, "it did not happen in time"
         time.sleep(0.01)
-
-
-def _ports(*serials: str | None) -> list[SimpleNamespace]:
-    return [SimpleNamespace(device=f"/dev/ttyACM{i}", serial_number=s) for i, s in enumerate(serials)]
-
-
-def test_ports_are_found_by_serial_number_only() -> None:
-    assert find_port("A2", lambda: _ports(None, "A1", "A2")) == "/dev/ttyACM2"
-    with pytest.raises(PortUnavailable, match=r"serial number 'A3'; present are \['A1'\]. Is it plugged in"):
-        find_port("A3", lambda: _ports(None, "A1"))
-    with pytest.raises(
-        LinkError, match=r"2 devices have the serial number 'A1': .*ttyACM0.*ttyACM2.*Unplug all but one"
-    ):
-        find_port("A1", lambda: _ports("A1", "A2", "A1"))
-
-
-def test_origin_is_that_of_the_way_to_the_device() -> None:
-    assert SerialTransport.usb("A1").origin is Origin.bench
-    assert SerialTransport.emulated(Path("/dev/pts/0")).origin is Origin.emulated
-
-
-def test_only_a_pseudo_terminal_is_emulated(tmp_path: Path) -> None:
-    with pytest.raises(PortUnavailable, match="does not exist; is the emulator running"):
-        SerialTransport.emulated(tmp_path / "none").open()
-    with pytest.raises(LinkError, match="is /dev/null, no pseudo-terminal; name a real device by its serial number"):
-        SerialTransport.emulated(Path("/dev/null")).open()
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Path]:
-    with Emulator.host(built("host"), tmp_path / "log") as device:
-        yield device.path
-
-
-def test_two_programs_cannot_share_a_controller(terminal: Path) -> None:
-    first, second = SerialTransport.emulated(terminal), SerialTransport.emulated(terminal)
-    first.open()
-    with pytest.raises(PortUnavailable, match=r"another program has .* open; close it"):
-        second.open()
-    first.close()
-    second.open()
-    second.close()
-
-
-def test_permission_denied_says_what_to_do(terminal: Path) -> None:
-    terminal.chmod(0o000)
-    # Permissions do not hold for root, so another user opens it.
-    user = os.geteuid()
-    try:
-        if user == 0:
-            os.seteuid(65534)
-        with pytest.raises(PortUnavailable, match=r"permission denied for /dev/pts/.*; add this user to the group"):
-            SerialTransport.emulated(terminal).open()
-    finally:
-        os.seteuid(user)
-        terminal.chmod(0o600)
 
 
 def test_session_numbers_are_drawn_by_the_system_by_default() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,16 +194,3 @@ def test_another_controller_is_refused(device: Emulator) -> None:
         Controller(Link(SerialTransport.emulated(device.path)), "BENCH-7")
     again = Controller(Link(SerialTransport.emulated(device.path)), SERIAL).mask()
     again.close()
-
-
-@pytest.mark.skipif(
-    "OPTISHIELD_BENCH_CONTROLLER" not in os.environ,
-    reason="OPTISHIELD_BENCH_CONTROLLER does not name the serial number of a real controller",
-)
-def test_selftests_of_a_real_controller() -> None:
-    serial = os.environ["OPTISHIELD_BENCH_CONTROLLER"]
-    controller = Controller(Link(SerialTransport.usb(serial)), serial)
-    for part in (controller.mask(), controller.light(), controller.stage()):
-        assert part.identify().origin is Origin.bench
-        assert all(check.passed for check in part.selftest())
-        part.close()

@@ -1,3 +1,5 @@
+"""Sessions take every frame once, refuse what is impossible, and end safe."""
+
 from __future__ import annotations
 
 import errno
@@ -6,7 +8,6 @@ import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,54 +17,16 @@ from firmware_bridge.errors import DeviceError, SessionError
 from firmware_bridge.session import run
 from firmware_bridge.session.bench import open_bench, read_bench
 from firmware_bridge.session.folder import JOURNAL, create
-from firmware_bridge.session.journal import Entry, Line, read_journal
+from firmware_bridge.session.journal import Entry, read_journal
 from firmware_bridge.session.plan import read_plan
-from firmware_bridge.session.run import TRANSITIONS, Session, State, capture
+from firmware_bridge.session.run import Session, capture
 from firmware_bridge.session.seal import seal, verify
 from firmware_bridge.session.setting import FalseReadback
-from tests.firmware_bridge.session_doubles import BENCH, PLAN, World, begin, session, write_sources
+from firmware_bridge.session.states import TRANSITIONS, State
+from tests.firmware_bridge.session_doubles import BENCH, at, begin, lines, session, write_sources
 
 FRAMES = 14
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Hash of the manifest of a session without trouble."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_sources(folder)
-    world = World()
-    return capture(session(world, begin(world, folder))).sha256
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    assert made.safe or made.gone
-    assert made.opened == []
-
-
-@pytest.fixture
-def folder(world: World, tmp_path: Path) -> Path:
-    write_sources(tmp_path)
-    return begin(world, tmp_path)
-
-
-def lines(folder: Path, kind: Entry) -> list[Line]:
-    return [line for line in read_journal(folder / JOURNAL)[0] if line.kind is kind]
-
-
-def at(world: World, index: int, act: Callable[[], None]) -> None:
-    """Do something once, before the frame with this index."""
-    done = []
-
-    def shot(found):
-        if found.index == index and not done:
-            done.append(True)
-            act()
-
-    world.at_shot = shot
 
 
 def test_a_session(world, folder) -> None:
@@ -191,133 +154,6 @@ def test_a_camera_that_sends_nothing_whole_is_given_up(world, folder) -> None:
     assert len(lines(folder, Entry.done)) == 5
 
 
-def test_unplugged_and_plugged_in_again(world, folder, undisturbed) -> None:
-    def unplug():
-        world.gone = True
-        world.lose_state()
-
-    at(world, 5, unplug)
-
-    def sleep(time_s):
-        world.sleep(time_s)
-        # Nobody has plugged it in for ten seconds.
-        if time_s == 1.0 and world.gone:
-            waited.append(time_s)
-            world.gone = len(waited) < 10
-
-    waited = []
-    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
-    assert len(lines(folder, Entry.suspend)) == len(lines(folder, Entry.proceed)) == 1
-    assert len(waited) == 10
-
-
-def test_never_plugged_in_again(world, folder, undisturbed) -> None:
-    at(world, 5, lambda: setattr(world, "gone", True))
-    with pytest.raises(SessionError, match=r"suspended for 600 s, and still: .*4 of 4 devices fail.*then resume"):
-        capture(session(world, folder))
-    assert "plug it in" in lines(folder, Entry.fault)[-1].body["reason"]
-    again = World(now_s=world.now_s)
-    assert capture(session(again, folder)).sha256 == undisturbed
-
-
-def test_a_lease_that_runs_out_during_the_exposure(world, folder, undisturbed) -> None:
-    # Light and mask drop out between setting and reading back: the frame must not count.
-    at(world, 5, world.lose_state)
-    assert capture(session(world, folder)).sha256 == undisturbed
-    assert "has been parked" in lines(folder, Entry.suspend)[0].body["reason"]
-
-
-def test_too_warm(world, folder, undisturbed) -> None:
-    at(world, 5, lambda: setattr(world, "temperature_c", 50.5))
-
-    def sleep(time_s):
-        if time_s == 1.0 and world.temperature_c > 30:
-            assert world.safe
-            cooling.append(world.temperature_c)
-            world.temperature_c -= 0.5
-        world.sleep(time_s)
-
-    cooling = []
-    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
-    # It goes on at 48.0 C, 2 C below the limit, not at 50.
-    assert cooling == [50.5, 50.0, 49.5, 49.0, 48.5]
-    assert lines(folder, Entry.suspend)[0].body["reason"] == "the sensor has 50.5 C, the bench allows 50 C"
-
-
-def test_stays_too_warm(world, folder) -> None:
-    at(world, 5, lambda: setattr(world, "temperature_c", 60.0))
-    made = session(world, folder, patience_s=30)
-    with made:
-        made.arm()
-        with pytest.raises(
-            SessionError, match=r"suspended for 30 s, and still: the sensor has 60.0 C, 48 C are needed"
-        ):
-            made.run()
-        assert made.state is State.fault
-        with pytest.raises(
-            SessionError, match="is FAULT and cannot become ARMED; from here it can become DISCONNECTED"
-        ):
-            made.arm()
-
-
-def test_a_limit_without_a_thermometer(world, folder) -> None:
-    world.temperature_c = None
-    with pytest.raises(FalseReadback, match=r"limits the sensor to 50 C and the camera tells no temperature"):
-        capture(session(world, folder))
-
-
-def test_a_lamp_that_fades_voids_what_was_taken_since_the_last_sentinel(world, folder, undisturbed) -> None:
-    at(world, 4, lambda: setattr(world, "lamp", 0.8))
-
-    def sleep(time_s):
-        if time_s == 1.0:
-            assert world.safe
-            world.lamp = 1.0 if world.lamp > 0.89 else world.lamp + 0.05
-        world.sleep(time_s)
-
-    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
-    assert [line.body["keys"] for line in lines(folder, Entry.void)] == [
-        ["000002-checker-dark-0", "000003-checker-dark-1", "000004-checker-light-0", "000005-checker-light-1"]
-    ]
-    assert "the sentinel changed by -20" in lines(folder, Entry.suspend)[0].body["reason"]
-
-
-def test_the_first_sentinel_is_remembered_over_a_resume(world, folder, undisturbed, monkeypatch) -> None:
-    monkeypatch.setattr(run, "BATCH", 2)
-
-    def stop():
-        raise KeyboardInterrupt
-
-    at(world, 5, stop)
-    with pytest.raises(KeyboardInterrupt):
-        capture(session(world, folder))
-    assert len(lines(folder, Entry.done)) == 2
-    world.lamp = 0.8
-
-    def sleep(time_s):
-        if time_s == 1.0:
-            world.lamp = 1.0
-        world.sleep(time_s)
-
-    assert capture(session(world, folder, sleep=sleep)).sha256 == undisturbed
-    assert len(lines(folder, Entry.suspend)) == 1
-
-
-def test_a_sentinel_that_tells_nothing(world, tmp_path) -> None:
-    write_sources(
-        tmp_path, PLAN.replace('pattern = "half"', 'pattern = "full"').replace("0.01\nlight", "0.4\nlight", 1)
-    )
-    with pytest.raises(SessionError, match=r"with 100.0% of its pixels saturated; give it an exposure"):
-        capture(session(world, begin(world, tmp_path)))
-
-
-def test_the_disk_fills_and_is_emptied(world, folder, undisturbed) -> None:
-    free = iter([500] * 3)
-    made = session(world, folder, free_bytes=lambda path: next(free, 10**9))
-    assert capture(made).sha256 == undisturbed
-    assert "the disk has 500 bytes free; the bench keeps 1000 free" in lines(folder, Entry.suspend)[0].body["reason"]
-
-
 @pytest.mark.parametrize("failing", ["writev", "write"])
 def test_a_full_disk_stops_the_session_safe_and_whole(world, folder, undisturbed, monkeypatch, failing) -> None:
     monkeypatch.setattr(run, "BATCH", 4)
@@ -368,43 +204,6 @@ def test_a_device_that_lies_ends_the_session(world, folder, trouble, match) -> N
         capture(session(world, folder))
     assert lines(folder, Entry.done) == []
     assert lines(folder, Entry.suspend) == []
-
-
-def test_pause_and_proceed(world, folder, undisturbed) -> None:
-    made = session(world, folder)
-    at(world, 4, made.pause)
-
-    def sleep(time_s):
-        if time_s == 1.0:
-            assert world.safe
-            assert made.state is State.suspended
-            waited.append(time_s)
-            if len(waited) == 5000:
-                made.proceed()
-        world.sleep(time_s)
-
-    waited = []
-    made._sleep = sleep
-    assert capture(made).sha256 == undisturbed
-    assert len(waited) == 5000
-
-
-def test_stopped_by_the_operator(world, folder, undisturbed) -> None:
-    def stop():
-        raise KeyboardInterrupt
-
-    at(world, 7, stop)
-    made = session(world, folder)
-    with made:
-        made.arm()
-        with pytest.raises(KeyboardInterrupt):
-            made.run()
-        assert made.state is State.safe
-        assert world.safe
-        made.arm()
-        made.disconnect()
-    assert len(lines(folder, Entry.stop)) == 1
-    assert capture(session(world, folder)).sha256 == undisturbed
 
 
 def test_a_bug_leaves_the_bench_safe(world, folder) -> None:

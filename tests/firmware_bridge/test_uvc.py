@@ -1,7 +1,4 @@
-"""UVC cameras against a capture object of this file: the kernel here has no loopback video devices.
-
-What OpenCV itself does with V4L2 is therefore not tested; its meaning of the properties is.
-"""
+"""UVC cameras against a capture object of this file, on a clock of the test; ``test_uvc_opencv`` has OpenCV's own."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from firmware_bridge.fw.emulator import build
 from firmware_bridge.protocols import Origin
-from firmware_bridge.wire.link import Link
+from firmware_bridge.wire.link import Link, Transport
 
 PACKAGES = {"make": "make", "gcc": "gcc", "avr-gcc": "gcc-avr"}
 PATTERN_BYTES = 64 * 64
@@ -62,16 +63,25 @@ class InProcess:
     origin = Origin.emulated
 
     def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._library = ctypes.CDLL(str(built("inproc") / "libfirmware.so"))
         self._library.inproc_effect.restype = ctypes.c_char
         self._buffer = ctypes.create_string_buffer(65536)
         self._library.inproc_forget()
+        self.break_down()
         self.reboot()
 
     def reboot(self) -> None:
         self._turn()
         self._library.inproc_boot()
+
+    def break_down(self, *, mask: bool = False, light: bool = False) -> None:
+        """Let the first pixel of the mask stay lit, the light stay as it is, or neither any more."""
+        self._library.inproc_break(mask + 2 * light)
+
+    def flip(self, offset: int) -> None:
+        """Turn a bit over in the memory that a pattern comes into."""
+        self._library.inproc_flip(offset)
 
     def open(self) -> None:
         self._library.inproc_take(self._buffer)
@@ -84,7 +94,7 @@ class InProcess:
         self._library.inproc_receive(data, len(data))
 
     def read(self, timeout_s: float) -> bytes:
-        self._clock.sleep(min(0.001, timeout_s))
+        self.clock.sleep(min(0.001, timeout_s))
         self._turn()
         length = self._library.inproc_take(self._buffer)
         if length == 0:
@@ -93,11 +103,11 @@ class InProcess:
 
     def idle(self, time_s: float) -> None:
         """Let time pass for the firmware, which looks at its clock every 10 ms."""
-        until_s = self._clock() + time_s
-        while self._clock() < until_s:
-            self._clock.sleep(min(0.01, until_s - self._clock()))
+        until_s = self.clock() + time_s
+        while self.clock() < until_s:
+            self.clock.sleep(min(0.01, until_s - self.clock()))
             self._turn()
-        self._clock.now_s = until_s
+        self.clock.now_s = until_s
 
     def effects(self, what: str) -> list[int]:
         """Values that were applied, over resets too: "a" patterns, "p" parked, "l" levels of light, "s" positions."""
@@ -109,7 +119,14 @@ class InProcess:
         return found
 
     def _turn(self) -> None:
-        self._library.inproc_clock(ctypes.c_uint32(round(self._clock() * 1000)))
+        self._library.inproc_clock(ctypes.c_uint32(round(self.clock() * 1000)))
+
+
+def opened(transport: Transport, clock: FakeClock) -> Link:
+    """A link on a clock of the test, with a session."""
+    link = Link(transport, clock=clock, sleep=clock.sleep, rng=np.random.default_rng(5))
+    link.open()
+    return link
 
 
 def show(link: Link, data: bytes) -> dict[str, object]:

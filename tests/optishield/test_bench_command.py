@@ -5,12 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import pty
-import select
-import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,69 +17,19 @@ import pytest
 from pydantic import BaseModel
 
 from firmware_bridge.devices.genicam import GenicamCamera
+from firmware_bridge.devices.gentl import gentl_camera
 from firmware_bridge.devices.slm_window import SlmWindow
 from firmware_bridge.devices.uvc import UvcCamera
-from optishield.bench_drivers import AravisOptions, SlmOptions, UvcOptions
+from optishield.bench_drivers import AravisOptions, GentlOptions, SlmOptions, UvcOptions
 from optishield.bench_view import Look, dark_gate, focus_gate, light_gate, look, picture
-from optishield.cli import main
-from tests.firmware_bridge.camera_doubles import gige_port
+from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port
 from tests.firmware_bridge.wire_doubles import built
-
-BENCH = """
-name = "virtual table"
-origin = "simulated"
-[camera]
-driver = "sim://camera"
-serial = "C1"
-options = { seed = 3 }
-[mask]
-driver = "sim://mask"
-serial = "M1"
-[light]
-driver = "sim://light"
-serial = "L1"
-[limits]
-exposure_s = 0.1
-light_share = 0.8
-disk_free_bytes = 1000
-"""
-
-PLAN = """
-name = "first light"
-bits = 12
-roi = [0, 0, 256, 224]
-[sentinel]
-every = 4
-pattern = "checker"
-exposure_s = 0.001
-light_share = 0.5
-flux_tolerance = 0.5
-[[steps]]
-name = "ramp"
-pattern = "ramp-x"
-exposure_s = 0.001
-light_share = 0.5
-averages = 3
-darks = 1
-"""
-FRAMES = 7  # dark sentinel, sentinel, 4 of the step, sentinel
+from tests.optishield.bench_doubles import BENCH, CAPTURE, FRAMES, PLAN, run, write_sources
 
 
 @pytest.fixture(autouse=True)
 def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("bench.toml").write_text(BENCH)
-    Path("plan.toml").write_text(PLAN)
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
-    """Exit code, the JSON object on stdout (None if there is none), and stderr."""
-    code = main(["bench", *words, "--json"])
-    out, err = capsys.readouterr()
-    return code, json.loads(out) if out else None, err
-
-
-CAPTURE = ("capture", "bench.toml", "plan.toml", "--out", "session", "--operator", "Ada", "--yes")
+    write_sources(tmp_path, monkeypatch)
 
 
 def test_a_session_from_capture_to_export(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +91,56 @@ def test_what_was_interrupted_is_resumed(capsys: pytest.CaptureFixture[str], mon
     assert (sealed["frames"], "gates" in sealed) == (FRAMES, False)
     code, again, _ = run(capsys, "resume", "session", "--operator", "Ada")
     assert (code, again["manifest"]) == (0, sealed["manifest"])
+
+
+# The command line, killed where a frame is asked for; the checklist takes the first three.
+KILLED = """
+import os, signal, sys
+from optishield.cli import main
+from sim.bench.twins import CameraTwin
+grab, left = CameraTwin.grab, int(sys.argv[1])
+
+def kill(camera, timeout_s):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return grab(camera, timeout_s)
+
+CameraTwin.grab = kill
+main(["bench", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.timeout(600)
+def test_what_was_killed_and_resumed_is_byte_for_byte_what_was_not(capsys: pytest.CaptureFixture[str]) -> None:
+    # More frames than go to the disk together, at two places of the stage.
+    bench = BENCH.replace("[limits]", '[stage]\ndriver = "sim://stage"\nserial = "S1"\n[limits]')
+    Path("bench.toml").write_text(bench)
+    plan = PLAN.replace("averages = 3", "averages = 30").replace(
+        "light_share = 0.5\n", "light_share = 0.5\nposition_m = 0.0\n"
+    )
+    Path("plan.toml").write_text(plan.replace("position_m = 0.0\naverages", "position_m = 0.001\naverages"))
+    root = str(Path(__file__).resolve().parents[2])
+
+    def killed(grabs: int, *words: str) -> None:
+        command = [sys.executable, "-c", KILLED, str(grabs), *words]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": root}, timeout=300)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+
+    code, undisturbed, err = run(capsys, *CAPTURE[:4], "undisturbed", *CAPTURE[5:])
+    assert code == 0, err
+    killed(38, *CAPTURE)
+    assert Path("session/journal.jsonl").read_text().count('"DONE"') == 16
+    killed(9, "resume", "session", "--operator", "Ada")
+    assert not Path("session/manifest.json").exists()
+    code, _, err = run(capsys, "resume", "session", "--operator", "Ada")
+    assert code == 0, err
+    code, sealed, _ = run(capsys, "seal", "session")
+    assert (code, sealed["manifest"]) == (0, undisturbed["manifest"])
+    manifests = [Path(name, "manifest.json").read_bytes() for name in ("undisturbed", "session")]
+    assert manifests[0] == manifests[1]
+    assert Path("session/journal.jsonl").read_text().count('"RESUME"') == 2
 
 
 @pytest.mark.parametrize(
@@ -242,11 +239,16 @@ def test_options_of_drivers_are_checked(
 
 @pytest.mark.parametrize(
     ("options", "opens"),
-    [(SlmOptions, SlmWindow), (AravisOptions, GenicamCamera), (UvcOptions, UvcCamera.usb)],
+    [
+        (SlmOptions, SlmWindow),
+        (AravisOptions, GenicamCamera),
+        (GentlOptions, gentl_camera),
+        (UvcOptions, UvcCamera.usb),
+    ],
 )
 def test_options_are_those_of_the_drivers(options: type[BaseModel], opens: Callable[..., Any]) -> None:
     parameters = inspect.signature(opens).parameters
-    assert set(options.model_fields) == set(parameters) - {"serial", "patience_s", "clock", "sleep"}
+    assert set(options.model_fields) == set(parameters) - {"serial", "connect", "patience_s", "clock", "sleep"}
     for name, field in options.model_fields.items():
         assert field.is_required() == (parameters[name].default is inspect.Parameter.empty)
         assert field.is_required() or field.default == parameters[name].default
@@ -264,6 +266,7 @@ def test_the_selftest_of_a_bench(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(check["passed"] for check in result["checks"])
 
 
+@waits_for_the_port
 def test_the_selftest_takes_a_session_over_the_real_wire(capsys: pytest.CaptureFixture[str]) -> None:
     built("host")  # skips where there is no compiler
     with gige_port():
@@ -289,98 +292,6 @@ def test_help_loads_neither_torch_nor_devices() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     loaded = set(done.stdout.splitlines()[-1].strip("[]").replace("'", "").split(", "))
     assert not loaded & {"torch", "cv2", "numpy", "serial", "firmware_bridge", "sim"}
-
-
-# -- the checklist at a terminal ---------------------------------------------------------------------------------------
-
-
-class Terminal:
-    """``optishield bench capture`` at a terminal of its own."""
-
-    def __init__(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        words = [word for word in CAPTURE if word != "--yes"]
-        ours, theirs = pty.openpty()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "optishield", "bench", *words],
-            stdin=theirs,
-            stderr=theirs,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": root, "COLUMNS": "100", "TERM": "xterm"},
-        )
-        os.close(theirs)
-        self._ours = ours
-        self.seen = ""
-
-    def until(self, text: str) -> None:
-        end_s = time.monotonic() + 60
-        while text not in self.seen:
-            assert time.monotonic() < end_s, f"{text!r} did not come: {self.seen}"
-            if select.select([self._ours], [], [], 0.1)[0]:
-                try:
-                    self.seen += os.read(self._ours, 4096).decode(errors="replace")
-                except OSError:
-                    break
-        before, found, self.seen = self.seen.partition(text)
-        assert found, f"{text!r} did not come before the end: {before}"
-
-    def answer(self, text: str = "") -> None:
-        os.write(self._ours, f"{text}\n".encode())
-
-    def end(self) -> tuple[int, str]:
-        while True:
-            try:
-                if not os.read(self._ours, 4096):
-                    break
-            except OSError:
-                break
-        out, _ = self._process.communicate(timeout=60)
-        os.close(self._ours)
-        return self._process.returncode, out.decode()
-
-
-def test_the_checklist_gives_one_instruction_at_a_time() -> None:
-    terminal = Terminal()
-    for number, gate in enumerate(("devices", "plan", "dark", "light", "focus"), 1):
-        terminal.until(f"{number}. ")
-        terminal.until("Enter when done")
-        terminal.answer()
-        if gate in ("dark", "light", "focus"):
-            terminal.until("levels      |")
-            terminal.until("saturated")
-            terminal.answer()
-        terminal.until(f"ok    {gate}: ")
-    code, out = terminal.end()
-    assert code == 0 and "origin       simulated" in out
-    assert Path("session/manifest.json").exists()
-
-
-def test_the_checklist_lets_a_step_be_tried_again_or_given_up() -> None:
-    Path("plan.toml").write_text(PLAN.replace('pattern = "checker"', 'pattern = "late.npy"'))
-    terminal = Terminal()
-    for _ in range(2):
-        terminal.until("Enter when done")
-        terminal.answer()
-    terminal.until("STOP  plan: ")
-    terminal.until("q to stop")
-    np.save("late.npy", np.full((64, 64), 255, np.uint8))
-    terminal.answer()
-    terminal.until("Enter when done")
-    terminal.answer()
-    terminal.until("ok    plan: ")
-    shutil.move("late.npy", "gone.npy")
-    terminal.until("Enter when done")
-    terminal.answer()
-    terminal.until("levels      |")
-    terminal.answer()
-    terminal.until("ok    dark: ")
-    terminal.until("Enter when done")
-    terminal.answer()
-    terminal.until("STOP  light: ")
-    terminal.until("q to stop")
-    terminal.answer("q")
-    code, _ = terminal.end()
-    assert code == 5 and not Path("session").exists()
 
 
 # -- figures of frames -------------------------------------------------------------------------------------------------

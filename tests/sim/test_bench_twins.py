@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from firmware_bridge.errors import DeviceError
 from firmware_bridge.protocols import CameraSettings, Frame, Origin, Pattern
 from firmware_bridge.session.bench import Wanted
 from sim.bench.design import IDEAL, Design, Imperfections
-from sim.bench.drivers import drivers
+from sim.bench.drivers import VirtualBench
 from sim.bench.twins import CameraTwin, LightTwin, MaskTwin, StageTwin
 from sim.bench.world import Wander, World
 from tests.firmware_bridge.wire_doubles import FakeClock
@@ -240,9 +241,59 @@ def test_a_seed_fixes_every_bit_and_another_changes_all() -> None:
     assert not np.allclose(World(13).registration, World(14).registration)
 
 
+def test_a_shot_is_a_function_of_the_seed_and_the_shot() -> None:
+    def shot(seed: int, index: int, key: str, *, waits_s: float, before: int) -> list[Frame]:
+        """Two frames of it, by somebody who did other things before."""
+        bench = Bench(seed, Imperfections(dropped=0.0, late=0.0)).lit(0.1)
+        for _ in range(before):
+            bench.frame()
+        bench.clock.sleep(waits_s)
+        bench.world.turn_to(index, key)
+        bench.lit(0.5, 100)
+        bench.clock.sleep(waits_s)
+        return [bench.frame(2e-3) for _ in range(2)]
+
+    one = shot(17, 4, "000004-a", waits_s=0.0, before=0)
+    for found, again in zip(one, shot(17, 4, "000004-a", waits_s=70.0, before=3), strict=True):
+        np.testing.assert_array_equal(found.levels, again.levels)
+        assert found.temperature_c == again.temperature_c
+    assert (one[0].levels != one[1].levels).any()
+    for other in (
+        shot(18, 4, "000004-a", waits_s=0.0, before=0),
+        shot(17, 4, "000004-b", waits_s=0.0, before=0),
+        shot(17, 5, "000004-a", waits_s=0.0, before=0),
+    ):
+        assert (one[0].levels != other[0].levels).any()
+    # Time passes between shots: the lamp has lost what 90 s of warming take.
+    share = [shot(17, index, "a", waits_s=0.0, before=0)[0].levels[MIDDLE].mean() - 128 for index in (0, 90)]
+    assert share[1] / share[0] == pytest.approx(1 - Imperfections().lamp_warm_up * (1 - math.exp(-1.5)), abs=0.02)
+
+
+def test_lost_frames_of_a_shot_are_lost_again() -> None:
+    def fates(before: int) -> list[bool]:
+        bench = Bench(19, replace(IDEAL, dropped=0.5))
+        bench.camera.configure(CameraSettings(1e-3, 0.0, 8, (0, 0, 8, 8)))
+        bench.camera.start()
+        found = []
+        for _ in range(before):
+            with contextlib.suppress(DeviceError):
+                bench.camera.grab(1.0)
+        for index in range(16):
+            bench.world.turn_to(index, f"shot {index}")
+            try:
+                bench.camera.grab(1.0)
+                found.append(True)
+            except DeviceError:
+                found.append(False)
+        return found
+
+    assert fates(0) == fates(5)
+    assert 0 < sum(fates(0)) < 16
+
+
 def test_drivers_open_the_twins_of_one_bench() -> None:
     clock = FakeClock()
-    table = drivers(15, None, IDEAL, clock=clock, sleep=clock.sleep)
+    table = VirtualBench(15, None, IDEAL, clock=clock, sleep=clock.sleep).drivers
     assert sorted(table) == ["sim://camera", "sim://light", "sim://mask", "sim://stage"]
     devices = {
         kind: table[f"sim://{kind}"](Wanted(kind, f"sim://{kind}", f"SIM-{kind}"))

@@ -16,8 +16,10 @@ from firmware_bridge.protocols import CameraSettings, Pattern
 from firmware_bridge.wire.link import Link
 from firmware_bridge.wire.serial_transport import SerialTransport
 from sim.bench.genicam_feed import GenicamFeed
-from tests.firmware_bridge.camera_doubles import gige_port
+from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port
 from tests.firmware_bridge.wire_doubles import built
+
+pytestmark = waits_for_the_port
 
 MIDDLE = (slice(92, 132), slice(108, 148))
 BLACK = 128

@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.firmware_bridge.camera_doubles import gige_port
+from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port
+
+pytestmark = waits_for_the_port
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@
  *
  * firmware-avr-run ELF [--log FILE]
  *
- * Prints the path of the terminal. FILE gets a JSON line for each change of the light and mask lines and for each pattern
- * latched by the panel (CRC-32 of the bytes seen on SPI); t_ms is the time of the simulated chip.
+ * Prints the path of the terminal. FILE gets a JSON line for each change of the light and mask lines, for each pattern
+ * latched by the panel (CRC-32 of the bytes seen on SPI), and for each frame: "heard" when the chip was given its last
+ * byte, "said" when it has sent the last byte of its own. t_ms is the time of the simulated chip.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,6 +48,8 @@ static void on_uart_byte(avr_irq_t *irq, uint32_t value, void *unused)
 {
     (void)irq, (void)unused;
     uint8_t byte = (uint8_t)value;
+    if (byte == 0)
+        log_line("said", 0);
     (void)!write(master, &byte, 1); /* nobody reads: lost, as on a wire */
 }
 
@@ -180,8 +183,11 @@ int main(int argc, char **argv)
             if (have < 0)
                 have = 0;
         }
-        while (given < have && may_send)
+        while (given < have && may_send) {
+            if (waiting[given] == 0)
+                log_line("heard", 0);
             avr_raise_irq(uart_in, waiting[given++]);
+        }
         int64_t ahead_us = (int64_t)(avr->cycle / (FREQUENCY / 1000000)) - (now_us() - started_us);
         if (ahead_us > 500)
             usleep((useconds_t)ahead_us);

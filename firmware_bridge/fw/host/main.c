@@ -1,11 +1,12 @@
 /* The controller as a program: the same core, on a pseudo-terminal or on standard input and output.
  *
- * firmware-host [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT]
+ * firmware-host [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT] [--broken mask|light]
  *
  * Without --stdio it opens a pseudo-terminal and prints its path; --link makes a symbolic link to it. FILE of --log gets
  * one JSON object a line, whose t_ms counts on the clock of the firmware and whose monotonic_ms on CLOCK_MONOTONIC.
  * FILE of --shown is replaced, whole, by the levels on the panel after each change. SIGUSR1 is a reset button: all
- * state is lost. SIGTERM cuts the power.
+ * state is lost. SIGTERM cuts the power. With --broken, SIGUSR2 breaks a pixel of the mask, or the light, which stay as
+ * they are until the next SIGUSR2.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,12 +26,16 @@
 #include "hal.h"
 #include "panel.h"
 
+#define TICK_MS 5
+
 static int in_fd, out_fd;
 static FILE *journal;
 static const char *shown_path;
 static const char *serial = "HOST0001";
 static int64_t booted_ms;
-static volatile sig_atomic_t reset_pressed, power_cut;
+static int64_t ticked_ms;
+static int broken;
+static volatile sig_atomic_t reset_pressed, break_pressed, power_cut;
 
 static int64_t monotonic_ms(void)
 {
@@ -102,7 +107,10 @@ void panel_changed(const char *what, int64_t value)
 
 void hal_journal(hal_event event, uint32_t value, const uint8_t *text, uint8_t length)
 {
-    static const char *const names[] = {"boot", "session", "arm", "safe", "lease_lost", "fault"};
+    static const char *const names[] = {"boot", "session", "arm", "safe", "lease_lost", "fault", "parked"};
+    /* How long ago it last looked at its clock: TICK_MS, and more where the machine gave it no time. */
+    if (event == HAL_LEASE_LOST)
+        log_line("tick", monotonic_ms() - ticked_ms, 0, 0);
     log_line(names[event], value, text, length);
 }
 
@@ -110,6 +118,8 @@ static void on_signal(int number)
 {
     if (number == SIGUSR1)
         reset_pressed = 1;
+    else if (number == SIGUSR2)
+        break_pressed = 1;
     else
         power_cut = 1;
 }
@@ -151,17 +161,23 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--log") == 0 && i + 1 < argc) {
             if (!(journal = fopen(argv[++i], "a")))
                 die(argv[i]);
+        } else if (strcmp(argv[i], "--broken") == 0 && i + 1 < argc) {
+            broken = strcmp(argv[++i], "light") == 0 ? PANEL_LIGHT_STUCK : PANEL_PIXEL_STUCK;
         } else {
-            fprintf(stderr, "usage: %s [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT]\n", argv[0]);
+            fprintf(stderr,
+                    "usage: %s [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT] "
+                    "[--broken mask|light]\n",
+                    argv[0]);
             return 2;
         }
     }
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGUSR1, &action, 0);
+    sigaction(SIGUSR2, &action, 0);
     sigaction(SIGTERM, &action, 0);
     sigaction(SIGINT, &action, 0);
     signal(SIGPIPE, SIG_IGN);
-    booted_ms = monotonic_ms();
+    booted_ms = ticked_ms = monotonic_ms();
     core_boot();
     if (stdio)
         in_fd = STDIN_FILENO, out_fd = STDOUT_FILENO;
@@ -169,7 +185,7 @@ int main(int argc, char **argv)
         open_terminal(link_path);
     while (!power_cut) {
         struct pollfd ready = {.fd = in_fd, .events = POLLIN};
-        if (poll(&ready, 1, 5) > 0) {
+        if (poll(&ready, 1, TICK_MS) > 0) {
             uint8_t bytes[4096];
             ssize_t length = read(in_fd, bytes, sizeof bytes);
             if (length == 0 && stdio)
@@ -182,7 +198,12 @@ int main(int argc, char **argv)
             booted_ms = monotonic_ms();
             core_boot();
         }
+        if (break_pressed) {
+            break_pressed = 0;
+            panel_broken ^= broken;
+        }
         core_tick();
+        ticked_ms = monotonic_ms();
     }
     /* Without power the pull-downs hold the enable lines low. */
     hal_light(0);

@@ -18,6 +18,7 @@ typedef enum {
     HAL_SAFE,
     HAL_LEASE_LOST, /* value: milliseconds since the last new command */
     HAL_FAULT,      /* value: what was read back */
+    HAL_PARKED,     /* after a lost lease; value: milliseconds from the last new command until mask and light are safe */
 } hal_event;
 
 /* Milliseconds since boot; wraps around. */

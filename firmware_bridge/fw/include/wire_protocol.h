@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define WIRE_VERSION 1
-#define WIRE_SCHEMA_HASH {0x81, 0x47, 0xd1, 0x20, 0x83, 0x78, 0xb5, 0xe6}
-#define WIRE_SCHEMA_PREFIX 0x8147d120ul
+#define WIRE_SCHEMA_HASH {0xa2, 0xc7, 0xc0, 0x19, 0xd1, 0x1a, 0x04, 0xef}
+#define WIRE_SCHEMA_PREFIX 0xa2c7c019ul
 #define WIRE_BAUD 500000ul
 #define WIRE_LEASE_MS 1000u
 #define WIRE_CHUNK_BYTES 256

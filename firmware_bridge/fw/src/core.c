@@ -84,16 +84,29 @@ static void nak(uint16_t seq, uint8_t code, uint32_t detail, bool keep)
 
 static bool moving(void) { return core.position_nm != core.target_nm; }
 
+static bool panel_dark(void)
+{
+    for (uint32_t i = 0; i < MASK_BYTES; i++)
+        if (hal_mask_read(i))
+            return false;
+    return true;
+}
+
+/* Goes to a state that is dark, parked and still, or to FAULT where panel or light do not obey. */
 static void make_safe(uint8_t state)
 {
     hal_light(0);
     hal_mask_park();
     core.target_nm = core.position_nm;
     core.light_armed = false;
-    core.parked = true;
+    core.parked = panel_dark();
     core.staged = false;
     core.filled = 0;
     core.state = state;
+    if (!core.parked || hal_light_read()) {
+        core.state = WIRE_STATE_FAULT;
+        hal_journal(HAL_FAULT, hal_light_read(), 0, 0);
+    }
 }
 
 static uint32_t panel_id(void)
@@ -202,9 +215,17 @@ static uint8_t chunk(const wire_value *in, wire_value *out, uint32_t *detail)
     return 0;
 }
 
-static uint8_t stage(const wire_value *in, wire_value *out, uint32_t *detail)
+static uint32_t store_id(void)
 {
     uint32_t crc = 0;
+    for (uint32_t i = 0; i < MASK_BYTES; i++)
+        crc = crc32(crc, &core.pattern[i], 1);
+    return crc;
+}
+
+static uint8_t stage(const wire_value *in, wire_value *out, uint32_t *detail)
+{
+    uint32_t crc;
     core.staged = false;
     if (in[WIRE_STAGE_IN_LENGTH].number != (int64_t)MASK_BYTES) {
         *detail = 1;
@@ -214,8 +235,7 @@ static uint8_t stage(const wire_value *in, wire_value *out, uint32_t *detail)
         *detail = core.filled;
         return WIRE_NAK_INCOMPLETE;
     }
-    for (uint32_t i = 0; i < MASK_BYTES; i++)
-        crc = crc32(crc, &core.pattern[i], 1);
+    crc = store_id();
     if (crc != (uint32_t)in[WIRE_STAGE_IN_PATTERN_ID].number) {
         *detail = crc;
         return WIRE_NAK_MISMATCH;
@@ -240,6 +260,10 @@ static uint8_t commit(const wire_value *in, wire_value *out, uint32_t *detail)
         *detail = core.staged_id;
         return WIRE_NAK_MISMATCH;
     }
+    /* What the memory does not hold any more is not shown. */
+    uint32_t held = store_id();
+    if (held != core.staged_id)
+        return fault(held, detail);
     hal_mask_show(core.pattern);
     core.parked = false;
     shown(out);
@@ -248,11 +272,11 @@ static uint8_t commit(const wire_value *in, wire_value *out, uint32_t *detail)
     return 0;
 }
 
-static uint8_t park(wire_value *out)
+static uint8_t park(wire_value *out, uint32_t *detail)
 {
     hal_mask_park();
-    core.parked = true;
-    return shown(out);
+    core.parked = panel_dark();
+    return core.parked ? shown(out) : fault(panel_id(), detail);
 }
 
 static uint8_t light(uint16_t level, wire_value *out, uint32_t *detail)
@@ -314,6 +338,10 @@ static uint8_t carry_out(uint8_t type, const wire_value *in, wire_value *out, ui
         return 0;
     case WIRE_SAFE:
         make_safe(WIRE_STATE_SAFE);
+        if (core.state == WIRE_STATE_FAULT) {
+            *detail = core.parked ? hal_light_read() : panel_id();
+            return WIRE_NAK_FAULT;
+        }
         hal_journal(HAL_SAFE, 0, 0, 0);
         return shown(out);
     case WIRE_CHUNK:
@@ -325,7 +353,7 @@ static uint8_t carry_out(uint8_t type, const wire_value *in, wire_value *out, ui
     case WIRE_READBACK:
         return shown(out);
     case WIRE_PARK:
-        return park(out);
+        return park(out, detail);
     case WIRE_LIGHT:
         if (!core.light_armed) {
             *detail = core.state;
@@ -452,6 +480,7 @@ void core_tick(void)
         core.lease_losses++;
         hal_journal(HAL_LEASE_LOST, silent, 0, 0);
         make_safe(WIRE_STATE_LATCHED);
+        hal_journal(HAL_PARKED, hal_millis() - core.heard_ms, 0, 0);
     }
     if (moving()) {
         /* Whole milliseconds only; the rest counts at the next tick. */

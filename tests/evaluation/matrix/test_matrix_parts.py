@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -299,6 +301,27 @@ def test_latency_and_throughput_by_hand() -> None:
     assert tables.percentile([0.01] * 39 + [0.2]) == 0.01
     assert tables.throughput({"1": 0.3, "2": 0.5, "4": 0.9}) == pytest.approx(5)
     assert tables.throughput({"1": 0.3}) is None
+
+
+def test_slow_protectors_are_timed_on_fewer_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [0.0], []
+
+    def protect(_: object, photos: Photos, seed: int) -> None:
+        asked.append(len(photos))
+        clock[0] += cost * len(photos)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(jobs, "protected_images", protect)
+    part = _part(matrix_fakes.heads(8, 4, 0))
+    site = SimpleNamespace(part=lambda _: part, make_protector=matrix_fakes.make_protector, config=small())
+    cost = 0.5
+    found = jobs.latency(site, "negative")  # type: ignore[arg-type]
+    assert found == {"single_s": [0.5] * 3, "batch_s": {"1": 0.5, "2": 1.0, "4": 2.0, "8": 4.0, "16": 8.0}}
+    cost = 20.0
+    asked.clear()
+    assert jobs.latency(site, "negative") == {"single_s": [20.0] * 2, "batch_s": {"1": 20.0, "2": 40.0}}  # type: ignore[arg-type]
+    # One more, at first, to warm up.
+    assert asked == [1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("name", "share", "people"), [("S1", 0.8, 50), ("S2", 0.5, 500)])
