@@ -82,9 +82,9 @@ class FeedForward(PhotoProtector):
     the mean cosine to the other photos of the person, on a scale of 0 for two people and 1 for two photos of a person
     on average, so that recognisers count alike.
 
-    What it learns from synthetic heads holds for synthetic heads: on other heads it left 44 and 66 % of pairs unmatched by
-    its recognisers and 92 % by one that it never met, on photographs 1, 0 and 21 %, with more visible change. Photographs
-    need a network trained on photographs, from a folder.
+    What it learns from synthetic heads holds for synthetic heads: on other heads it left 44 and 66 % of pairs unmatched
+    by its recognisers and 92 % by one that it never met, on photographs 1, 0 and 21 %, with more visible change.
+    Photographs need a network trained on photographs, from a folder.
 
     It works on photos of 112 pixels; the change of others is made on a photo of that size and enlarged or reduced.
 
