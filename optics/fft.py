@@ -1,13 +1,15 @@
 """Fourier transforms of the room, with a guard against wrong results of the library beneath.
 
 Some builds of torch 2.x return an inverse 2-D transform of one 2048 x 2048 complex64 array that lacks its 1/N factor
-when more than one thread is used (pytorch issue 169670; energy wrong by N^2). The 1-D transforms are right. Planes of
-2^22 samples and more are therefore transformed by two 1-D passes (forward and in the gradient), which needs no
-check at run time; smaller planes use the 2-D routine, which is a quarter faster. :func:`self_check` proves the choice
-on the machine at hand.
+when more than one thread is used (pytorch issue 169670; energy wrong by N^2). The 1-D transforms are right. With more
+than one thread, planes of 2^22 samples and more are therefore transformed by two 1-D passes (forward and in the
+gradient); smaller planes, and all planes on one thread, use the 2-D routine, which takes half to three quarters of the
+time. :func:`self_check` proves the choice on the machine at hand.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from scipy.fft import next_fast_len
@@ -23,30 +25,34 @@ def fast_length(minimum: int) -> int:
     return int(next_fast_len(minimum, real=True))
 
 
+def _plane_is_safe(size: Sequence[int]) -> bool:
+    return size[0] * size[1] < _LARGE_PLANE or torch.get_num_threads() == 1
+
+
 def fft2(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Transform the last two dimensions, zero-padded at the end to ``size``; unnormalised."""
-    if size[0] * size[1] < _LARGE_PLANE:
+    if _plane_is_safe(size):
         return torch.fft.fft2(x, s=size)
     return torch.fft.fft(torch.fft.fft(x, n=size[1], dim=-1), n=size[0], dim=-2)
 
 
 def ifft2(x: torch.Tensor) -> torch.Tensor:
     """Invert :func:`fft2`."""
-    if x.shape[-2] * x.shape[-1] < _LARGE_PLANE:
+    if _plane_is_safe(x.shape[-2:]):
         return torch.fft.ifft2(x)
     return torch.fft.ifft(torch.fft.ifft(x, dim=-2), dim=-1)
 
 
 def rfft2(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Transform the last two dimensions of a real tensor, zero-padded at the end to ``size``; half spectrum in x."""
-    if size[0] * size[1] < _LARGE_PLANE:
+    if _plane_is_safe(size):
         return torch.fft.rfft2(x, s=size)
     return torch.fft.fft(torch.fft.rfft(x, n=size[1], dim=-1), n=size[0], dim=-2)
 
 
 def irfft2(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Invert :func:`rfft2` to a real tensor of ``size``."""
-    if size[0] * size[1] < _LARGE_PLANE:
+    if _plane_is_safe(size):
         return torch.fft.irfft2(x, s=size)
     return torch.fft.irfft(torch.fft.ifft(x, n=size[0], dim=-2), n=size[1], dim=-1)
 

@@ -16,7 +16,7 @@ from torch import nn
 from optics.errors import OpticsError
 from optics.materials import FUSED_SILICA, Material, index_differences
 from optics.pupil import PupilGrid
-from optics.zernike import zernike_basis
+from optics.zernike import ZernikeBasis
 
 
 class PhaseMask(nn.Module):
@@ -43,6 +43,8 @@ class PhaseMask(nn.Module):
         """Register ``value`` under ``name``: a Parameter stays trainable, a tensor becomes a buffer."""
         if tuple(value.shape) != shape:
             raise OpticsError(f"{name} has shape {tuple(value.shape)} but this mask needs {shape}; change {name}.")
+        if value.device.type == "cpu" and not bool(value.isfinite().all()):
+            raise OpticsError(f"{name} has {int((~value.isfinite()).sum())} values that are not finite; change {name}.")
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value if value.dtype == dtype else nn.Parameter(value.detach().to(dtype)))
         else:
@@ -80,7 +82,6 @@ class ZernikeMask(PhaseMask):
     """
 
     coefficients_m: torch.Tensor
-    basis: torch.Tensor
 
     def __init__(
         self,
@@ -94,11 +95,12 @@ class ZernikeMask(PhaseMask):
         super().__init__(grid, material)
         start = nn.Parameter(torch.zeros(n_terms, dtype=dtype)) if coefficients_m is None else coefficients_m
         self._hold("coefficients_m", start, (n_terms,), dtype)
-        self.register_buffer("basis", zernike_basis(n_terms, grid, dtype), persistent=False)
+        self.basis = ZernikeBasis(n_terms, grid, dtype)
 
     def height_m(self) -> torch.Tensor:
         """Return the height in metres, shape (P, P); it may be negative (a pit below the reference plane)."""
-        return (self.coefficients_m @ self.basis.flatten(1)).reshape(self.basis.shape[1:])
+        height: torch.Tensor = self.basis(self.coefficients_m)
+        return height
 
 
 class FreeformMask(PhaseMask):

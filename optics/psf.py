@@ -5,8 +5,9 @@ distance d (J. W. Goodman, Introduction to Fourier Optics, ch. 5), with the pupi
 this sign light leans towards where the mask is thicker, as in a prism. Pupil and sensor share the axes of the read-out
 image: x right, y down, upright (both are turned by half a turn against the scene).
 
-Normalisation: intensity over the power through the aperture, so a value is the share of the transmitted light that
-lands in a cell, and 1 minus the sum is what misses the window. Nothing is divided by its own sum or maximum. A sampled
+Normalisation: intensity over the power through the open aperture of the grid, so a value is the share of that light
+that lands in a cell, and 1 minus the sum is what misses the window or is absorbed: a transmission of 1/2 everywhere
+makes every value a quarter. Nothing is divided by its own sum or maximum. A sampled
 aperture of P cells across carries ``1 - 0.67 / P`` of the power in its replica period; the rest is light that the sharp
 rim diffracts to larger angles.
 
@@ -34,10 +35,15 @@ from optics.sampling import SamplingReport, check_sampling
 class _SquaredModulus(torch.autograd.Function):
     """|z|^2 with the gradient 2 g z; the library's own chain takes three times as long on planes of this size."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, z: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(z)
+    def forward(z: torch.Tensor) -> torch.Tensor:
         return z.real.square() + z.imag.square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
@@ -78,10 +84,14 @@ class _Psf(nn.Module):
         height_m: torch.Tensor,
         index_difference: torch.Tensor | Sequence[float],
         object_distance_m: float | torch.Tensor | None,
+        wavefront_m: torch.Tensor | None,
+        transmission: torch.Tensor | None,
     ) -> torch.Tensor:
         if not isinstance(index_difference, torch.Tensor):
-            index_difference = torch.tensor(index_difference, dtype=torch.float64)
-        field: torch.Tensor = self.pupil(height_m, index_difference, object_distance_m)
+            index_difference = self.pupil.wavelength_column_m.new_tensor(index_difference)
+        field: torch.Tensor = self.pupil(
+            height_m, index_difference, object_distance_m, wavefront_m=wavefront_m, transmission=transmission
+        )
         return field
 
     def _cell_axis(self) -> torch.Tensor:
@@ -141,26 +151,32 @@ class PupilToPsf(_Psf):
         height_m: torch.Tensor,
         index_difference: torch.Tensor | Sequence[float],
         object_distance_m: float | torch.Tensor | None = None,
+        *,
+        wavefront_m: torch.Tensor | None = None,
+        transmission: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the share of the transmitted light in each cell.
+        """Return the share of the light through the open aperture in each cell.
 
         Args:
             height_m: Mask height in metres, shape (P, P) or (B, P, P).
             index_difference: Index of the mask over its surround at each wavelength, shape (L,).
             object_distance_m: Distance of the object in metres; None means in focus, a tensor of shape (B,) gives one
                 distance per entry of the batch (``height_m`` may then be (P, P)).
+            wavefront_m: Further path error in metres (elements, lens errors), positive where light arrives late; shape
+                (P, P), (L, P, P) or (B, L, P, P).
+            transmission: Amplitude factor between 0 and 1 on top of the aperture, same shapes.
 
         Returns:
             PSF of shape (L, K, K), or (B, L, K, K) with a batch; non-negative, sum at most 1.
         """
-        field = self._field(height_m, index_difference, object_distance_m)
-        if field.ndim == 3:
+        field = self._field(height_m, index_difference, object_distance_m, wavefront_m, transmission)
+        if field.ndim == 3 or field.device.type != "cpu":
             return self._cell_shares(field)
-        # One entry at a time: the padded planes of a whole batch outgrow the cache and take twice as long.
+        # One entry at a time: the padded planes of a whole batch outgrow a processor's cache and take twice as long.
         return torch.stack([self._cell_shares(entry) for entry in field])
 
     def _cell_shares(self, field: torch.Tensor) -> torch.Tensor:
-        """Share of the light in each cell from the pupil field of shape (L, P, P)."""
+        """Share of the light in each cell from the pupil field of shape (L, P, P) or (B, L, P, P)."""
         intensity = _squared_modulus(fft2(field, (self._length, self._length)))
         # Exact values are never negative; the clamp removes rounding of about -1e-9.
         return (self.cells @ intensity @ self.cells.mT).clamp(min=0.0)
@@ -170,6 +186,9 @@ class PupilToPsf(_Psf):
         height_m: torch.Tensor,
         index_difference: torch.Tensor,
         object_distance_m: float | torch.Tensor | None = None,
+        *,
+        wavefront_m: torch.Tensor | None = None,
+        transmission: torch.Tensor | None = None,
     ) -> SamplingReport:
         """Check all sampling rules for this mask and distance; see :func:`optics.check_sampling`."""
         return check_sampling(
@@ -181,6 +200,8 @@ class PupilToPsf(_Psf):
             height_m=height_m,
             index_difference=index_difference,
             object_distance_m=object_distance_m,
+            wavefront_m=wavefront_m,
+            transmission=transmission,
         )
 
 
@@ -188,10 +209,12 @@ class PointPsf(_Psf):
     """PSF at points closer than the Nyquist pitch, by matrix Fourier transform; for pictures and fine studies.
 
     Same arguments as :class:`PupilToPsf`; values are intensity at the point times ``pitch_m^2``, as a share of the
-    transmitted light (R. Soummer et al., Opt. Express 15, 15935 (2007) for the transform).
+    light through the open aperture (R. Soummer et al., Opt. Express 15, 15935 (2007) for the transform). Pupil and
+    window are symmetric about the axis, so rows of cosines and sines for x >= 0 alone, real, give both sides: half the
+    products of the complex matrices.
     """
 
-    rotations: torch.Tensor
+    waves: torch.Tensor
 
     def __init__(
         self,
@@ -207,26 +230,52 @@ class PointPsf(_Psf):
         scale = pitch_m * grid.pitch_m**2 / (grid.area_m2**0.5 * lens.sensor_distance_m)
         rows = []
         for wavelength in self.wavelengths_m:
-            turns = self._cell_axis()[:, None] * grid.coordinate_m / (wavelength * lens.sensor_distance_m)
-            size = torch.full_like(turns, (scale / wavelength) ** 0.5)
-            rows.append(torch.polar(size, -2 * torch.pi * turns))
-        complex_dtype = torch.complex64 if dtype == torch.float32 else torch.complex128
-        self.register_buffer("rotations", torch.stack(rows).to(complex_dtype), persistent=False)
+            turns = self._cell_axis()[samples // 2 :, None] * grid.coordinate_m / (wavelength * lens.sensor_distance_m)
+            phase = 2 * torch.pi * turns
+            rows.append(torch.cat((phase.cos(), phase.sin())) * (scale / wavelength) ** 0.5)
+        self.register_buffer("waves", torch.stack(rows).to(dtype), persistent=False)
 
     def amplitude(
         self,
         height_m: torch.Tensor,
         index_difference: torch.Tensor | Sequence[float],
         object_distance_m: float | torch.Tensor | None = None,
+        *,
+        wavefront_m: torch.Tensor | None = None,
+        transmission: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the complex field whose squared modulus is :meth:`forward`."""
-        return self.rotations @ self._field(height_m, index_difference, object_distance_m) @ self.rotations.mT
+        field = self._field(height_m, index_difference, object_distance_m, wavefront_m, transmission)
+        return self._transform(field)
+
+    def _transform(self, field: torch.Tensor) -> torch.Tensor:
+        """Return ``sum_u P(u) exp(-2 pi i u x / (L d))`` at the points of the window, shape (..., L, K, K)."""
+        # Real and imaginary part side by side, so that each side of the product is one real matrix product.
+        parts = torch.stack((field.real, field.imag), dim=-2).flatten(-2)
+        half = self.samples // 2 + 1
+        parts = (self.waves @ parts).unflatten(-1, (2, -1)).flatten(-3, -2) @ self.waves.mT
+        # Now (..., cosine or sine in y, y >= 0, real or imaginary, cosine or sine in x, x >= 0).
+        parts = parts.unflatten(-2, (2, half, 2)).unflatten(-1, (2, half))
+        real, imag = parts.unbind(-3)
+        blocks = torch.complex(real, imag)
+        cc, cs, sc, ss = (blocks[..., y, :, x, :] for y in (0, 1) for x in (0, 1))
+        # exp(-i (a + b)) = cos a cos b - sin a sin b - i (cos a sin b + sin a cos b); mirrors negate sines.
+        same, opposite, sum_i, difference_i = cc - ss, cc + ss, 1j * (cs + sc), 1j * (cs - sc)
+        below = torch.cat(((opposite + difference_i)[..., 1:].flip(-1), same - sum_i), dim=-1)
+        above = torch.cat(((same + sum_i)[..., 1:].flip(-1), opposite - difference_i), dim=-1)
+        return torch.cat((above[..., 1:, :].flip(-2), below), dim=-2)
 
     def forward(
         self,
         height_m: torch.Tensor,
         index_difference: torch.Tensor | Sequence[float],
         object_distance_m: float | torch.Tensor | None = None,
+        *,
+        wavefront_m: torch.Tensor | None = None,
+        transmission: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the sampled PSF, shape (L, K, K) or (B, L, K, K)."""
-        return _squared_modulus(self.amplitude(height_m, index_difference, object_distance_m))
+        amplitude = self.amplitude(
+            height_m, index_difference, object_distance_m, wavefront_m=wavefront_m, transmission=transmission
+        )
+        return _squared_modulus(amplitude)

@@ -1,11 +1,14 @@
 """The complex field in the pupil, with phases reduced to turns.
 
-The path error of mask and defocus in wavelengths, ``t = h (n - 1) / wavelength + W / wavelength``, never contains the
-carrier (the thousands of turns from pupil to sensor, which every point shares), and whole turns are removed before the
-sine and cosine; float32 then keeps about 1e-6 rad.
+The path error of mask, defocus and further elements in wavelengths, ``t = h (n - 1) / wavelength + W / wavelength``,
+never contains the carrier (the thousands of turns from pupil to sensor, which every point shares), and whole turns are
+removed before the sine and cosine; float32 then keeps about 1e-6 rad.
 """
 
 from __future__ import annotations
+
+from math import isfinite, pi
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +17,43 @@ from optics.errors import OpticsError
 from optics.lens import ThinLens
 from optics.pupil import PupilGrid
 
+# Resampled or rounded transmissions may pass 1 by this much.
+_TRANSMISSION_SLACK = 1e-6
+
+
+class _Phasor(torch.autograd.Function):
+    """``A exp(2 pi i t)`` with whole turns removed; fewer passes over memory than the library's own chain."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(turns: torch.Tensor, amplitude: torch.Tensor) -> torch.Tensor:
+        phase = torch.sub(turns, turns.round()).mul_(2 * pi)
+        return torch.complex(phase.cos().mul_(amplitude), phase.sin_().mul_(amplitude))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
+        turns, amplitude = inputs
+        # Turns only where the amplitude needs a gradient: there the field may be 0 and its phase lost.
+        ctx.save_for_backward(output, turns if ctx.needs_input_grad[1] else None)
+        ctx.amplitude_shape = amplitude.shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        field, turns = ctx.saved_tensors
+        by_turns = by_amplitude = None
+        if ctx.needs_input_grad[0]:
+            by_turns = (grad * field.conj()).imag * (2 * pi)
+        if ctx.needs_input_grad[1]:
+            phase = (turns - turns.round()) * (2 * pi)
+            by_amplitude = (grad.real * phase.cos() + grad.imag * phase.sin()).sum_to_size(ctx.amplitude_shape)
+        return by_turns, by_amplitude
+
 
 class PupilFunction(nn.Module):
-    """Field ``A exp(2 pi i t)`` for each wavelength, from a mask height and an object distance.
+    """Field ``A exp(2 pi i t)`` for each wavelength, from a mask height, an object distance and further elements.
+
+    The amplitude A is the share of each cell inside the aperture of the grid, times ``transmission`` if given.
 
     Args:
         grid: Pupil.
@@ -27,6 +64,7 @@ class PupilFunction(nn.Module):
 
     amplitude: torch.Tensor
     radius_squared_m2: torch.Tensor
+    wavelength_column_m: torch.Tensor
 
     def __init__(self, grid: PupilGrid, lens: ThinLens, wavelengths_m: tuple[float, ...], dtype: torch.dtype) -> None:
         super().__init__()
@@ -36,14 +74,18 @@ class PupilFunction(nn.Module):
         self.register_buffer("amplitude", grid.amplitude.to(dtype), persistent=False)
         # Kept in float64: the defocus is computed once per call on one plane, and cancellation-free in any case.
         self.register_buffer("radius_squared_m2", grid.radius_squared_m2, persistent=False)
+        column = torch.tensor(wavelengths_m, dtype=torch.float64).reshape(-1, 1, 1)
+        self.register_buffer("wavelength_column_m", column, persistent=False)
 
     def turns(
         self,
         height_m: torch.Tensor,
         index_difference: torch.Tensor,
         object_distance_m: float | torch.Tensor | None = None,
+        *,
+        wavefront_m: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the path error in wavelengths, not reduced, shape (L, P, P) or (B, L, P, P)."""
+        """Return the path error in wavelengths, not reduced, shape (L, P, P) or (B, L, P, P); see :meth:`forward`."""
         samples, count = self.grid.samples, len(self.wavelengths_m)
         if height_m.ndim not in (2, 3) or tuple(height_m.shape[-2:]) != (samples, samples):
             raise OpticsError(
@@ -55,13 +97,23 @@ class PupilFunction(nn.Module):
                 f"index_difference has shape {tuple(index_difference.shape)} for {count} wavelengths; pass one value "
                 "per wavelength."
             )
-        dtype = self.amplitude.dtype
-        wavelengths = torch.tensor(self.wavelengths_m, dtype=torch.float64)
-        per_metre = (index_difference.double() / wavelengths).to(dtype)
-        turns = height_m.to(dtype).unsqueeze(-3) * per_metre[:, None, None]
+        self._check_values("height_m", height_m)
+        batches = {"height_m": height_m.shape[0]} if height_m.ndim == 3 else {}
+        dtype, wavelengths = self.amplitude.dtype, self.wavelength_column_m
+        per_metre = (index_difference.to(wavelengths).reshape(wavelengths.shape) / wavelengths).to(dtype)
+        turns = height_m.to(dtype).unsqueeze(-3) * per_metre
         if object_distance_m is not None:
+            if isinstance(object_distance_m, torch.Tensor):
+                object_distance_m = object_distance_m.to(wavelengths)
+                if object_distance_m.ndim == 1:
+                    batches["object_distance_m"] = object_distance_m.shape[0]
             opd = self.lens.defocus_opd_m(self.radius_squared_m2, object_distance_m).unsqueeze(-3)
-            turns = turns + (opd / wavelengths[:, None, None]).to(dtype)
+            turns = _joined(turns, (opd / wavelengths).to(dtype), batches)
+        if wavefront_m is not None:
+            wavefront = self._per_wavelength("wavefront_m", wavefront_m)
+            if wavefront.ndim == 4:
+                batches["wavefront_m"] = wavefront.shape[0]
+            turns = _joined(turns, wavefront / wavelengths.to(dtype), batches)
         return turns
 
     def forward(
@@ -69,8 +121,74 @@ class PupilFunction(nn.Module):
         height_m: torch.Tensor,
         index_difference: torch.Tensor,
         object_distance_m: float | torch.Tensor | None = None,
+        *,
+        wavefront_m: torch.Tensor | None = None,
+        transmission: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the complex field, shape (L, P, P) or (B, L, P, P)."""
-        turns = self.turns(height_m, index_difference, object_distance_m)
-        phase = (turns - turns.detach().round()) * (2 * torch.pi)
-        return torch.complex(self.amplitude * phase.cos(), self.amplitude * phase.sin())
+        """Return the complex field, shape (L, P, P), or (B, L, P, P) if any argument has a batch.
+
+        Args:
+            height_m: Mask height in metres, shape (P, P) or (B, P, P).
+            index_difference: Index of the mask over its surround at each wavelength, shape (L,).
+            object_distance_m: Distance of the object in metres, a number or a tensor of shape (B,); None is in focus.
+            wavefront_m: Further path error in metres, positive where light arrives late; shape (P, P), (L, P, P) or
+                (B, L, P, P).
+            transmission: Amplitude factor between 0 and 1 (its square is the transmitted power), same shapes.
+
+        Raises:
+            OpticsError: A shape, batch or device does not fit, a value is not finite (looked for on the CPU only, where
+                it costs nothing), or a transmission leaves 0 to 1.
+        """
+        turns = self.turns(height_m, index_difference, object_distance_m, wavefront_m=wavefront_m)
+        amplitude = self.amplitude
+        if transmission is not None:
+            factor = self._per_wavelength("transmission", transmission)
+            if factor.ndim == 4 and turns.ndim == 4 and factor.shape[0] != turns.shape[0]:
+                raise OpticsError(
+                    f"transmission has a batch of {factor.shape[0]} but the other arguments one of {turns.shape[0]}; "
+                    "make them agree."
+                )
+            amplitude = amplitude * factor
+            turns, amplitude = torch.broadcast_tensors(turns, amplitude)
+        field: torch.Tensor = _Phasor.apply(turns, amplitude)
+        return field
+
+    def _per_wavelength(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """Check ``value`` of shape (P, P), (L, P, P) or (B, L, P, P) and return it in the type of the field."""
+        samples, count = self.grid.samples, len(self.wavelengths_m)
+        plane = (samples, samples)
+        if (
+            value.ndim not in (2, 3, 4)
+            or tuple(value.shape[-2:]) != plane
+            or (value.ndim > 2 and value.shape[-3] != count)
+        ):
+            raise OpticsError(
+                f"{name} has shape {tuple(value.shape)}; this pupil needs {plane}, {(count, *plane)} or "
+                f"(B, {count}, {samples}, {samples})."
+            )
+        self._check_values(name, value)
+        return value.to(self.amplitude.dtype)
+
+    def _check_values(self, name: str, value: torch.Tensor) -> None:
+        if value.device != self.amplitude.device:
+            raise OpticsError(
+                f"{name} is on {value.device} but this pupil on {self.amplitude.device}; move one with .to(device)."
+            )
+        # Elsewhere the answer would make the host wait for the device.
+        if value.device.type != "cpu":
+            return
+        value = value.detach()
+        if name == "transmission":
+            low, high = (float(v) for v in value.aminmax())
+            if not (low >= 0 and high <= 1 + _TRANSMISSION_SLACK):
+                raise OpticsError(f"{name} spans {low:g} to {high:g}; an amplitude factor lies between 0 and 1.")
+        elif not isfinite(float(value.sum())):
+            raise OpticsError(f"{name} has {int((~value.isfinite()).sum())} values that are not finite; change {name}.")
+
+
+def _joined(turns: torch.Tensor, more: torch.Tensor, batches: dict[str, int]) -> torch.Tensor:
+    """Add two path errors whose batches, if any, must agree."""
+    if len(set(batches.values())) > 1:
+        sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
+        raise OpticsError(f"the batches of the arguments differ ({sizes}); make them agree.")
+    return turns + more

@@ -3,8 +3,8 @@
 With pupil pitch du, aperture D, sensor distance d and wavelength L:
 
 1. Replicas: sampled light repeats on the sensor every ``L d / du``; the window must not be wider (shortest L).
-2. Phase steps: mask plus defocus must change by less than half a turn between neighbouring pupil samples, or light
-   that leaves at a steep angle reappears at a shallow one.
+2. Phase steps: mask, defocus and wavefront must change by less than half a turn between neighbouring pupil samples, or
+   light that leaves at a steep angle reappears at a shallow one.
 3. Intensity: its highest frequency is ``D / (L d)``, so point samples must be ``L d / (2 D)`` apart or closer
    (shortest L). Cell integrals of :class:`optics.PupilToPsf` meet this by construction.
 """
@@ -61,6 +61,8 @@ def check_sampling(
     height_m: torch.Tensor | None = None,
     index_difference: torch.Tensor | None = None,
     object_distance_m: float | torch.Tensor | None = None,
+    wavefront_m: torch.Tensor | None = None,
+    transmission: torch.Tensor | None = None,
     point_samples: bool = False,
 ) -> SamplingReport:
     """Check the three sampling rules and refuse a configuration that breaks one.
@@ -74,6 +76,8 @@ def check_sampling(
         height_m: Mask height (P, P) or (B, P, P) in metres; None skips the rule of phase steps.
         index_difference: Index of the mask over its surround, shape (L,); needed with ``height_m``.
         object_distance_m: Object distance in metres, as for :class:`optics.PupilToPsf`.
+        wavefront_m: Further path error in metres, as for :class:`optics.PupilToPsf`; needs ``height_m``.
+        transmission: Amplitude factor, as for :class:`optics.PupilToPsf`; steps next to opaque samples do not count.
         point_samples: Also demand the Nyquist pitch, for point samples instead of cell integrals.
 
     Returns:
@@ -107,17 +111,23 @@ def check_sampling(
             "reduce pitch_m, or use PupilToPsf, which integrates over cells of any size."
         )
     step = None
+    if height_m is None and wavefront_m is not None:
+        raise OpticsError("wavefront_m was given without height_m; pass both to check the phase steps.")
     if height_m is not None:
         if index_difference is None:
             raise OpticsError("height_m was given without index_difference; pass both to check the phase steps.")
         with torch.no_grad():
-            pupil = PupilFunction(grid, lens, wavelengths, torch.float64)
-            step = _largest_step(pupil.turns(height_m, index_difference, object_distance_m), grid.amplitude > 0)
-        if step >= 0.5:
+            pupil = PupilFunction(grid, lens, wavelengths, torch.float64).to(height_m.device)
+            turns = pupil.turns(height_m, index_difference, object_distance_m, wavefront_m=wavefront_m)
+            open_cells = pupil.amplitude > 0
+            if transmission is not None:
+                open_cells = open_cells & (transmission.to(height_m.device) > 0)
+            step = _largest_step(turns, open_cells)
+        if not step < 0.5:
             raise OpticsError(
-                f"the phase of mask and defocus steps by {step:.3g} turns between pupil samples (limit 0.5); raise "
-                f"PupilGrid samples from {grid.samples} to about {int(grid.samples * step / 0.45) + 1}, or make "
-                "height_m smoother or the defocus of object_distance_m weaker."
+                f"the phase of mask, defocus and wavefront steps by {step:.3g} turns between pupil samples (limit "
+                f"0.5); raise PupilGrid samples from {grid.samples} to about {int(grid.samples * step / 0.45) + 1}, or "
+                "make height_m or wavefront_m smoother or the defocus of object_distance_m weaker."
             )
     return SamplingReport(window, period, step, nyquist)
 

@@ -33,7 +33,8 @@ def test_large_single_precision_plane_survives_two_threads() -> None:
     assert float(error) < SINGLE
 
 
-def test_large_planes_never_use_the_two_dimensional_routine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("two_threads")
+def test_large_planes_never_use_the_two_dimensional_routine_on_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(*_args: Any, **_kwargs: Any) -> torch.Tensor:
         raise AssertionError("two-dimensional routine used")
 
@@ -43,6 +44,18 @@ def test_large_planes_never_use_the_two_dimensional_routine(monkeypatch: pytest.
     room_fft.self_check(64)
     with pytest.raises(AssertionError, match="two-dimensional routine used"):
         room_fft.self_check(32)
+    torch.set_num_threads(1)  # where it is right, and faster
+    with pytest.raises(AssertionError, match="two-dimensional routine used"):
+        room_fft.self_check(64)
+
+
+def test_large_single_precision_plane_is_right_on_one_thread() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        room_fft.self_check(2048)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_self_check_reports_a_wrong_transform(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +65,7 @@ def test_self_check_reports_a_wrong_transform(monkeypatch: pytest.MonkeyPatch) -
         room_fft.self_check(64)
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("limit", [1, 2**22])
 def test_both_routes_agree_with_the_definition(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room_fft, "_LARGE_PLANE", limit)

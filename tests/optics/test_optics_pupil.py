@@ -27,6 +27,14 @@ def test_grey_edge_is_the_covered_share_of_each_cell() -> None:
     assert (grid.amplitude - counted).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("samples", [9, 256, 1024])
+def test_cells_outside_are_closed_to_the_last_bit(samples: int) -> None:
+    grid = PupilGrid(2.0, samples)
+    # Nearest corner to the axis, in half cells: whole numbers, so exact.
+    corner = ((torch.arange(samples) * 2 - (samples - 1)).abs() - 1).clamp(min=0)
+    assert torch.equal(grid.amplitude > 0, corner[:, None] ** 2 + corner**2 < samples**2)
+
+
 def test_axes_are_centred_with_x_right_and_y_down() -> None:
     grid = PupilGrid(8.0, 8)
     assert grid.x_m[0].tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optics import OpticsError, Sensor, SensorSpec
+from optics import FixedPattern, OpticsError, Sensor, SensorSpec
 
 SPEC = SensorSpec(
     full_well_e=8000.0, read_noise_e=3.0, dark_e=2.0, quantum_efficiency=0.5, bits=12, black_level_dn=100.0
@@ -175,3 +175,193 @@ def test_frames_that_do_not_fit_are_refused() -> None:
     sensor = Sensor(replace(SPEC, quantum_efficiency=(0.5, 0.6, 0.4)))
     with pytest.raises(OpticsError, match=r"photons has shape \(1, 2, 4, 4\); .* C=3"):
         sensor(torch.ones(1, 2, 4, 4), generator())
+
+
+def test_defaults_are_the_plain_chain_bit_for_bit() -> None:
+    photons = torch.rand(2, 3, 16, 16, generator=generator(9), dtype=torch.float64) * 9000 + 100
+    source = generator(11)
+    mean = 0.5 * photons + 2.0
+    shot, read = (torch.randn(mean.shape, generator=source, dtype=torch.float64) for _ in range(2))
+    electrons = (mean + mean.sqrt() * shot).clamp(max=8000)
+    by_hand = ((electrons + 3.0 * read) * ((4095 - 100.0) / 8000) + 100.0).clamp(0, 4095).round()
+    assert torch.equal(Sensor(SPEC)(photons, generator(11)), by_hand)
+
+
+def test_photon_transfer_of_the_reference_camera() -> None:
+    # K = 0.25 DN/e, 1200 electrons, 3 electrons of read noise: 0.0625 (1200 + 9) = 75.5625 DN^2, and 1/12 of rounding.
+    spec = replace(SPEC, gain_dn_e=0.25, dark_e=0.0)
+    dn = Sensor(spec)(flat(2400.0), generator(3))
+    assert float(dn.var()) == pytest.approx(75.5625 + 1 / 12, rel=0.01)
+    assert float(dn.mean()) == pytest.approx(100 + 0.25 * 1200, abs=5 * (75.6 / 4e5) ** 0.5)
+
+
+@pytest.mark.parametrize("photons", [0.0, 60.0, 400.0, 4000.0, 12_000.0])
+def test_response_is_linear_and_snr_is_that_of_the_linear_model(photons: float) -> None:
+    spec = replace(SPEC, gain_dn_e=0.4, dark_e=0.0)
+    dn = Sensor(spec)(flat(photons), generator(5))
+    electrons = 0.5 * photons
+    noise = (electrons + 9 + 1 / 12 / 0.4**2) ** 0.5
+    assert float(dn.mean()) == pytest.approx(100 + 0.4 * electrons, abs=5 * 0.4 * noise / 4e5**0.5)
+    snr = float((dn.mean() - 100) / dn.std())
+    assert snr == pytest.approx(electrons / noise, rel=0.006, abs=0.01)
+
+
+@pytest.mark.parametrize(("gain", "top"), [(0.25, 100 + 0.25 * 8000), (1.0, 4095.0)])
+def test_a_given_gain_saturates_at_the_well_or_at_the_top_code(gain: float, top: float) -> None:
+    sensor = Sensor(replace(SPEC, gain_dn_e=gain, read_noise_e=0.0))
+    assert sensor(flat(40_000.0, 1000), generator()).unique().tolist() == [top]
+    assert sensor.expected_dn(flat(40_000.0, 1000)).unique().tolist() == [top]
+
+
+@pytest.mark.parametrize("kelvin", [293.15, 301.15, 313.15])
+def test_dark_signal_doubles_with_the_temperature_and_carries_shot_noise(kelvin: float) -> None:
+    spec = replace(
+        SPEC, gain_dn_e=0.5, dark_current_e_s=40.0, exposure_s=2.0, dark_doubling_k=8.0, temperature_k=kelvin
+    )
+    dn = Sensor(spec)(flat(0.0), generator(6))
+    dark = 2.0 + 80.0 * 2 ** ((kelvin - 293.15) / 8)
+    assert float(dn.mean()) == pytest.approx(100 + 0.5 * dark, abs=5 * 0.5 * ((dark + 9) / 4e5) ** 0.5)
+    assert float(dn.var()) == pytest.approx(0.25 * (dark + 9) + 1 / 12, rel=0.012)
+
+
+def test_rolling_rows_of_a_flickering_lamp_follow_its_integral() -> None:
+    # Flux a (1 + m cos w t): photons a (T + m (sin w t1 - sin w t0) / w) between the times of the row.
+    spec = replace(SPEC, gain_dn_e=0.5, dark_e=0.0, exposure_s=2e-3, shutter="rolling", line_time_s=30e-6)
+    start, end = spec.row_times_s(400).unbind(1)
+    assert (float(start[3]), float(end[3])) == pytest.approx((90e-6, 2.09e-3))
+    w, a = 2 * torch.pi * 100, 1e6
+    photons = a * (2e-3 + 0.8 * ((w * end).sin() - (w * start).sin()) / w)
+    dn = Sensor(spec)(photons[None, None, :, None].expand(1, 1, 400, 2000), generator(7))[0, 0]
+    expected = 100 + 0.25 * photons
+    error = (0.25 * (0.5 * photons + 9) / 2000) ** 0.5
+    assert float(((dn.mean(dim=1) - expected) / error).abs().max()) < 5
+    ratio = dn.var(dim=1) / (0.25 * (0.5 * photons + 9) + 1 / 12)
+    assert float(ratio.mean()) == pytest.approx(1.0, abs=5 * (2 / 2000 / 400) ** 0.5)
+    # The bands are there: the lamp's 80 % is reduced by sinc(f T) = 0.935.
+    assert float((photons.max() - photons.min()) / (photons.max() + photons.min())) == pytest.approx(0.748, abs=0.002)
+
+
+def test_global_reset_gives_lower_rows_more_dark_current_and_global_does_not() -> None:
+    common = {"gain_dn_e": 0.5, "dark_current_e_s": 1e4, "exposure_s": 1e-2, "line_time_s": 1e-4}
+    rows = {
+        shutter: Sensor(replace(SPEC, shutter=shutter, **common)).mean_electrons(flat(0.0, 200_000))[0, 0, :, 0]
+        for shutter in ("global", "rolling", "global reset")
+    }
+    assert rows["global"].tolist() == pytest.approx([102.0] * 200)
+    assert rows["rolling"].tolist() == pytest.approx([102.0] * 200)
+    assert rows["global reset"].tolist() == pytest.approx([102.0 + r for r in range(200)])
+
+
+def test_the_fixed_pattern_is_the_same_in_every_frame_and_differs_between_sensors() -> None:
+    pattern = FixedPattern(1, dsnu_e=20.0, prnu=0.02)
+    quiet = replace(SPEC, gain_dn_e=0.4, pattern=pattern)
+    sensor, photons = Sensor(quiet), torch.full((64, 1, 40, 50), 4000.0, dtype=torch.float64)
+    one, two = sensor(photons, generator(1)).mean(dim=0), Sensor(quiet)(photons, generator(2)).mean(dim=0)
+    other = Sensor(replace(quiet, pattern=replace(pattern, seed=2)))(photons, generator(1)).mean(dim=0)
+
+    def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1])
+
+    # Pattern (20^2 + 40^2) over pattern plus noise of 64 frames (2011 / 64).
+    assert alike(one, two) == pytest.approx(2000 / (2000 + 31.4), abs=0.01)
+    assert abs(alike(one, other)) < 5 / 2000**0.5
+    assert alike(one, sensor.expected_dn(photons[:1])[0]) > 0.98
+
+
+def test_prnu_scales_with_the_light_and_dsnu_does_not() -> None:
+    sizes = {}
+    for name, pattern in {"prnu": FixedPattern(1, prnu=0.02), "dsnu": FixedPattern(1, dsnu_e=20.0)}.items():
+        sensor = Sensor(replace(SPEC, gain_dn_e=0.4, dark_e=0.0, pattern=pattern))
+        sizes[name] = [float(sensor.expected_dn(flat(p)).std()) / 0.4 for p in (2000.0, 8000.0)]
+    assert sizes["prnu"] == pytest.approx([20.0, 80.0], rel=0.01)
+    assert sizes["dsnu"] == pytest.approx([20.0, 20.0], rel=0.01)
+
+
+def test_rows_and_columns_have_their_own_part_of_the_pattern() -> None:
+    pattern = FixedPattern(3, dsnu_e=(0.0, 30.0, 0.0), prnu=(0.0, 0.0, 0.05))
+    sensor = Sensor(replace(SPEC, gain_dn_e=0.4, dark_e=0.0, pattern=pattern))
+    dark, light = (sensor.expected_dn(flat(p))[0, 0] for p in (0.0, 8000.0))
+    assert float((dark - dark[:, :1]).abs().max()) == 0
+    assert float(dark[:, 0].std()) / 0.4 == pytest.approx(30.0, rel=0.15)
+    gain = light - dark
+    assert float((gain - gain[:1]).abs().max()) < 1e-9
+    assert float(gain[0].std() / gain[0].mean()) == pytest.approx(0.05, rel=0.1)
+
+
+def test_hot_pixels_are_few_and_grow_with_time_and_temperature() -> None:
+    spec = replace(SPEC, dark_e=0.0, exposure_s=0.5, pattern=FixedPattern(4, hot_share=0.01, hot_e_s=400.0))
+    extra = Sensor(spec).mean_electrons(flat(0.0))
+    assert float((extra > 0).double().mean()) == pytest.approx(0.01, abs=5 * (0.01 / 4e5) ** 0.5)
+    # An exponential law: mean and standard deviation are equal.
+    assert float(extra[extra > 0].mean()) == pytest.approx(200.0, rel=0.08)
+    assert float(extra[extra > 0].std()) == pytest.approx(200.0, rel=0.12)
+    warm = Sensor(replace(spec, exposure_s=1.0, temperature_k=301.15)).mean_electrons(flat(0.0))
+    assert torch.allclose(warm, 4 * extra)
+
+
+@pytest.mark.parametrize(("bits", "step"), [(12, 16), (10, 64), (16, 1), (8, 1), (6, 4)])
+def test_left_justified_codes_fill_the_upper_bits(bits: int, step: int) -> None:
+    spec = replace(SPEC, bits=bits, black_level_dn=4.0)
+    left = replace(spec, justify="left")
+    right_dn, left_dn = (Sensor(s)(flat(3000.0, 1000), generator(8)) for s in (spec, left))
+    assert torch.equal(left_dn, step * right_dn)
+    assert torch.equal(Sensor(left).normalise(left_dn), Sensor(spec).normalise(right_dn))
+    assert torch.equal(
+        Sensor(left).expected_dn(flat(3000.0, 1000)), step * Sensor(spec).expected_dn(flat(3000.0, 1000))
+    )
+
+
+@pytest.mark.parametrize("bits", range(8, 17))
+def test_gradient_of_the_noisy_frame_is_that_of_its_expectation(bits: int) -> None:
+    pattern = FixedPattern(5, dsnu_e=(4.0, 2.0, 2.0), prnu=0.03)
+    sensor = Sensor(replace(SPEC, bits=bits, black_level_dn=8.0, pattern=pattern))
+    level = torch.tensor(6000.0, dtype=torch.float64, requires_grad=True)
+    wide = level.expand(1, 1, 200, 500)
+    (noisy,) = torch.autograd.grad(sensor(wide, generator(10)).mean(), level)
+    (smooth,) = torch.autograd.grad(sensor.expected_dn(wide).mean(), level)
+    # d e / d mu = 1 + z / (2 sqrt(mu)): one part in 110 per pixel, 1e5 pixels.
+    assert float(noisy) == pytest.approx(float(smooth), rel=5 / (2 * 3000**0.5) / 1e5**0.5)
+    assert float(smooth) == pytest.approx(0.5 * (2**bits - 1 - 8) / 8000, rel=1e-3)
+    photons = torch.full((1, 1, 50, 50), 6000.0, dtype=torch.float64, requires_grad=True)
+    sensor(photons, generator(10)).sum().backward()
+    assert float(photons.grad.abs().min()) > 0
+
+
+def test_float32_frames_are_those_of_float64() -> None:
+    spec = replace(SPEC, dark_current_e_s=10.0, exposure_s=1.0, pattern=FixedPattern(6, dsnu_e=3.0, prnu=0.01))
+    photons = torch.rand(1, 1, 64, 64, dtype=torch.float64, generator=generator()) * 12_000
+    exact, single = (Sensor(spec).expected_dn(photons.to(t)) for t in (torch.float64, torch.float32))
+    assert single.dtype == torch.float32
+    assert float((single - exact).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gain_dn_e": 0.0}, "gain_dn_e=0.0 must be a positive"),
+        ({"dark_current_e_s": -1.0}, "dark_current_e_s=-1.0 must be zero or positive"),
+        ({"exposure_s": float("inf")}, "exposure_s=inf must be"),
+        ({"line_time_s": -1e-6}, "line_time_s=-1e-06 must be"),
+        ({"temperature_k": -5.0}, "temperature_k=-5.0 must be a positive number of kelvin"),
+        ({"dark_doubling_k": 0.0}, "dark_doubling_k=0.0 must be"),
+        ({"shutter": "curtain"}, "shutter='curtain' must be 'global', 'rolling' or 'global reset'"),
+        ({"justify": "centre"}, "justify='centre' must be 'right' or 'left'"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(OpticsError, match=message):
+        replace(SPEC, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dsnu_e": -1.0}, "dsnu_e=-1.0 must be one RMS"),
+        ({"prnu": (0.1, 0.1)}, r"prnu=\(0.1, 0.1\) must be one RMS, zero or more, or three"),
+        ({"hot_share": 1.5}, "hot_share=1.5 must be a share"),
+        ({"hot_e_s": float("nan")}, "hot_e_s=nan must be"),
+    ],
+)
+def test_impossible_patterns_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(OpticsError, match=message):
+        FixedPattern(0, **change)

@@ -9,9 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from optics import OpticsError, PupilGrid, ZernikeMask, nm_to_noll, noll_to_nm, zernike_basis, zernike_values
+from optics import (
+    OpticsError,
+    PointPsf,
+    PupilGrid,
+    ThinLens,
+    ZernikeBasis,
+    ZernikeMask,
+    nm_to_noll,
+    noll_to_nm,
+    zernike_basis,
+    zernike_values,
+)
 
 FLOAT64, FLOAT32 = 1e-10, 1e-6
+GRADIENT_FLOAT32 = 2e-6
 
 # Noll 1976, table I, continued to j = 36: (n, m), m > 0 cosine, m < 0 sine.
 NOLL = [
@@ -100,3 +112,67 @@ def test_coefficients_are_rms_heights() -> None:
     mask = ZernikeMask(grid, 11, torch.tensor([0.0] * 3 + [3e-7] + [0.0] * 6 + [4e-7]), dtype=torch.float64)
     height, weight = mask.height_m(), grid.amplitude / grid.amplitude.sum()
     assert float((weight * height.square()).sum().sqrt()) == pytest.approx(5e-7, rel=1e-3)
+
+
+def direct_basis(n_terms: int, grid: PupilGrid) -> torch.Tensor:
+    """Every cell on its own, without symmetry; float64."""
+    return zernike_values(n_terms, grid.radius.clamp(max=1), grid.angle) * (grid.amplitude > 0)
+
+
+@pytest.mark.parametrize(("samples", "n_terms"), [(8, 1), (9, 2), (9, 3), (16, 7), (33, 45), (64, 350), (65, 351)])
+def test_one_octant_gives_the_whole_square(samples: int, n_terms: int) -> None:
+    # 2 and 7 cut a pair of cosine and sine in two.
+    grid = PupilGrid(0.5e-3, samples)
+    direct = direct_basis(n_terms, grid)
+    assert (zernike_basis(n_terms, grid, torch.float64) - direct).abs().max() < FLOAT64
+    weights = torch.randn(3, 2, n_terms, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights.requires_grad_()
+    planes = ZernikeBasis(n_terms, grid, torch.float64)(weights)
+    assert planes.shape == (3, 2, samples, samples)
+    assert (planes - torch.einsum("abj,jyx->abyx", weights, direct)).abs().max() < FLOAT64
+    # The gradient is the adjoint: every cell counts once.
+    cotangent = torch.randn(planes.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(planes, weights, cotangent)
+    assert (gradient - torch.einsum("abyx,jyx->abj", cotangent, direct)).abs().max() < FLOAT64
+
+
+@pytest.mark.parametrize("n_terms", [350, 1000])
+def test_float32_terms_on_the_grid(n_terms: int) -> None:
+    grid = PupilGrid(0.5e-3, 48)
+    direct = direct_basis(n_terms, grid)
+    assert (zernike_basis(n_terms, grid) - direct).abs().max() < FLOAT32
+    single = ZernikeBasis(n_terms, grid)(torch.eye(n_terms))
+    assert (single - direct).abs().max() < FLOAT32
+
+
+@pytest.mark.parametrize("n_terms", [350, 1000])
+def test_float32_gradient_of_many_terms_through_the_psf(n_terms: int) -> None:
+    grid, waves = PupilGrid(0.5e-3, 128), (620e-9, 540e-9, 460e-9)
+    start = 2e-8 * torch.randn(n_terms, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    aim = torch.rand(3, 63, 63, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        mask = ZernikeMask(grid, n_terms, torch.nn.Parameter(start.to(dtype)), dtype=dtype)
+        psf = PointPsf(grid, ThinLens(4e-3, 1.0), waves, 1.5e-6, 63, dtype=dtype)
+        (psf(mask.height_m(), mask.index_differences(waves)) * aim).sum().backward()
+        assert mask.coefficients_m.grad is not None
+        results.append(mask.coefficients_m.grad.double())
+    assert (results[0] - results[1]).norm() < GRADIENT_FLOAT32 * results[1].norm()
+
+
+def test_masks_share_one_basis_of_a_tenth_of_the_square() -> None:
+    grid = PupilGrid(0.5e-3, 256)
+    first, second = ZernikeMask(grid, 60), ZernikeMask(PupilGrid(2e-3, 256), 60)
+    assert first.basis.octant.data_ptr() == second.basis.octant.data_ptr()
+    assert first.basis.octant.numel() < 0.11 * 60 * 256**2
+    assert list(first.state_dict()) == ["coefficients_m"]
+
+
+def test_sums_of_the_wrong_number_of_terms_are_refused() -> None:
+    grid = PupilGrid(0.5e-3, 16)
+    with pytest.raises(OpticsError, match=r"coefficients has shape \(2, 5\); its last dimension must be the 6 terms"):
+        ZernikeBasis(6, grid)(torch.zeros(2, 5))
+    with pytest.raises(OpticsError, match="n_terms=0 must be at least 1"):
+        ZernikeBasis(0, grid)
+    with pytest.raises(OpticsError, match="n_terms=-1 must be at least 1"):
+        zernike_basis(-1, grid)

@@ -1,0 +1,117 @@
+"""Files that are whole or absent, and packages that are optional."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from optics.errors import OpticsError
+
+
+def write_new(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path`` and give it the name when it is complete.
+
+    Args:
+        path: File to make; its folder must exist.
+        write: Writes the whole file to the path it is given (same suffix).
+
+    Raises:
+        OpticsError: The file exists (also if it appears meanwhile), or its folder does not.
+    """
+    if not path.parent.is_dir():
+        raise OpticsError(f"path={str(path)!r}: there is no such folder; make it first.")
+    temporary = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
+    try:
+        if path.exists():
+            raise FileExistsError
+        write(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # No hard links on this disk: take the name first, then replace the empty file.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            os.replace(temporary, path)
+    except FileExistsError as error:
+        raise OpticsError(f"path={str(path)!r} exists and is not replaced; choose another name.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def optional(package: str) -> Any:
+    """Import a package of the extra ``fabrication``.
+
+    Raises:
+        OpticsError: It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise OpticsError(
+            f"this file format needs the package {package}; run pip install 'optishield[fabrication]'."
+        ) from error
+
+
+def with_suffix(path: str | Path, suffix: str) -> Path:
+    """Return the path if it ends in ``suffix``.
+
+    Raises:
+        OpticsError: It does not.
+    """
+    path = Path(path)
+    if path.suffix != suffix:
+        raise OpticsError(f"path={str(path)!r} must end in {suffix!r}, so that it can be read back.")
+    return path
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write lines of text as UTF-8."""
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OpticsError: It cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise OpticsError(f"path={str(path)!r} cannot be read ({error.strerror}).") from error
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Return the lines of a text file of at least two lines.
+
+    Raises:
+        OpticsError: It cannot be read, or is no such file.
+    """
+    try:
+        lines = read_bytes(path).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise OpticsError(f"path={str(path)!r} is no text file.") from error
+    if len(lines) < 2:
+        raise OpticsError(f"path={str(path)!r} holds {len(lines)} lines; a header and columns are missing.")
+    return lines
+
+
+def parse_header(path: str | Path, text: str, kind: str, axes: str) -> dict[str, Any]:
+    """Return the JSON object in a header after a look at its kind and orientation.
+
+    Raises:
+        OpticsError: It is no such object.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise OpticsError(f"path={str(path)!r} carries no description in JSON ({error}).") from error
+    if not isinstance(values, dict) or values.get("kind") != kind or values.get("axes") != axes:
+        raise OpticsError(f"path={str(path)!r} is not of kind {kind!r} with axes {axes!r}; pass an exported file.")
+    return values
