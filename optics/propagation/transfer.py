@@ -18,12 +18,13 @@ import torch
 from optics.errors import OpticsError
 from optics.fft import fast_length, fft2, ifft2
 from optics.plane import Plane
+from optics.propagation.columns import transfer, transfer_adjoint
 from optics.propagation.fourier import Axis, AxisKernel, Method, axis_kernel, transform, transform_adjoint, use_matrix
 from optics.propagation.propagator import SLACK, Margin, Propagator, SamplingError, wrapped_phasor
 
 
 class _Kernel(NamedTuple):
-    transfer: torch.Tensor  # (L, My, Mx) or (Z, L, My, Mx)
+    transfer: torch.Tensor  # (L, Mx, My) or (Z, L, Mx, My); with resampling y comes before x
     rows: AxisKernel | None
     columns: AxisKernel | None
 
@@ -149,18 +150,20 @@ class TransferPropagator(Propagator):
             order = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64, device=wavelength_m.device)
             orders.append(order)
             frequencies.append(order / (length * pitch))
-        y, x = frequencies
+        # Which dimension of the kernel an axis is; x comes first where the columns are worked through in blocks.
+        places = (-2, -1) if self._resampled else (-1, -2)
+        y, x = (f[:, None] if place == -2 else f for f, place in zip(frequencies, places, strict=True))
         # H depends on f^2, so one quadrant is computed and copied to the other three.
-        quadrant = [f[: f.numel() // 2 + 1] for f in frequencies]
-        turns, size = self._turns(wavelength_m, distance_m, quadrant[0].square()[:, None] + quadrant[1].square())
-        transfer = wrapped_phasor(turns, self.dtype, size)
-        for dim, order in zip((-2, -1), orders, strict=True):
-            transfer = transfer.index_select(dim, order.abs().long())
-        passed = self._passed(wavelength_m, distance_m, y[:, None], x)
+        quadrant = [f.narrow(p, 0, f.numel() // 2 + 1) for f, p in zip((y, x), places, strict=True)]
+        turns, size = self._turns(wavelength_m, distance_m, quadrant[0].square() + quadrant[1].square())
+        kernel = wrapped_phasor(turns, self.dtype, size)
+        for place, order in zip(places, orders, strict=True):
+            kernel = kernel.index_select(place, order.abs().long())
+        passed = self._passed(wavelength_m, distance_m, y, x)
         if passed is not None:
-            transfer = transfer * passed
+            kernel = kernel * passed
         if self._resampled:
-            return _Kernel(transfer, *(self._resampling(dim, wavelength_m) for dim in (0, 1)))
+            return _Kernel(kernel, *(self._resampling(dim, wavelength_m) for dim in (0, 1)))
         for dim, order in enumerate(orders):
             first_in, first_out = self.input_plane.first_m[dim], self.output_plane.first_m[dim]
             moved = (first_out - first_in) / self.input_plane.pitches_m[dim]
@@ -168,8 +171,8 @@ class TransferPropagator(Propagator):
             moved = round(moved) if abs(moved - round(moved)) < 1e-7 else moved
             if moved:
                 shift = wrapped_phasor(order * (moved / self.padded[dim]), self.dtype)
-                transfer = transfer * (shift[:, None] if dim == 0 else shift)
-        return _Kernel(transfer, None, None)
+                kernel = kernel * (shift[:, None] if places[dim] == -2 else shift)
+        return _Kernel(kernel, None, None)
 
     def _resampling(self, dim: int, like: torch.Tensor) -> AxisKernel:
         length = self.padded[dim]
@@ -181,21 +184,28 @@ class TransferPropagator(Propagator):
         return axis_kernel(zero, zero, one, source, target, matrix=self._matrix, dtype=self.dtype)
 
     def _forward(self, field: torch.Tensor, kernel: Any) -> torch.Tensor:
-        spectrum = fft2(field, self.padded) * kernel.transfer
+        rows, columns = self.output_plane.shape
+        if kernel.rows is None and not kernel.transfer.requires_grad:
+            return transfer(field, kernel.transfer, (rows, columns))
+        spectrum = fft2(field, self.padded)
         if kernel.rows is None:
-            return ifft2(spectrum)[..., : self.output_plane.rows, : self.output_plane.columns]
+            return ifft2(spectrum * kernel.transfer.mT)[..., :rows, :columns]
         samples = self.padded[0] * self.padded[1]
-        return transform(torch.fft.fftshift(spectrum, dim=(-2, -1)), kernel.rows, kernel.columns) / samples
+        spectrum = torch.fft.fftshift(spectrum * kernel.transfer, dim=(-2, -1))
+        return transform(spectrum, kernel.rows, kernel.columns) / samples
 
     def _adjoint(self, field: torch.Tensor, kernel: Any) -> torch.Tensor:
+        rows, columns = self.input_plane.shape
+        if kernel.rows is None and not kernel.transfer.requires_grad:
+            return transfer_adjoint(field, kernel.transfer, (rows, columns))
         if kernel.rows is None:
-            spectrum = fft2(field, self.padded)
+            spectrum = fft2(field, self.padded) * kernel.transfer.mT.conj()
         else:
             spectrum = torch.fft.ifftshift(transform_adjoint(field, kernel.rows, kernel.columns), dim=(-2, -1))
-        spectrum = spectrum * kernel.transfer.conj()
+            spectrum = spectrum * kernel.transfer.conj()
         if self._depths:
             spectrum = spectrum.sum(dim=-4, keepdim=True)
-        return ifft2(spectrum)[..., : self.input_plane.rows, : self.input_plane.columns]
+        return ifft2(spectrum)[..., :rows, :columns]
 
 
 def exact_aside_m(wavelength_m: float, distance_m: float, frequency: float, squared: float) -> float:
