@@ -21,11 +21,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from optics.elements.base import cells_across, check_finite, hold, samples_of, spread_cells, straight_through
+from optics.elements.base import cells_across, samples_of, spread_cells, straight_through
 from optics.errors import OpticsError
 from optics.masks import PhaseMask
 from optics.materials import FUSED_SILICA, Material, index_differences
 from optics.pupil import PupilGrid
+from optics.tensors import check_finite, hold
 
 
 class DiffractiveMask(PhaseMask):

@@ -16,6 +16,7 @@ from torch import nn
 from optics.errors import OpticsError
 from optics.materials import FUSED_SILICA, Material, index_differences
 from optics.pupil import PupilGrid
+from optics.tensors import hold
 from optics.zernike import ZernikeBasis
 
 
@@ -38,17 +39,6 @@ class PhaseMask(nn.Module):
     def index_differences(self, wavelengths_m: Sequence[float]) -> torch.Tensor:
         """Return the index of the mask over that of air at each vacuum wavelength, float64 of shape (L,)."""
         return index_differences(self.material, wavelengths_m)
-
-    def _hold(self, name: str, value: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        """Register ``value`` under ``name``: a Parameter stays trainable, a tensor becomes a buffer."""
-        if tuple(value.shape) != shape:
-            raise OpticsError(f"{name} has shape {tuple(value.shape)} but this mask needs {shape}; change {name}.")
-        if value.device.type == "cpu" and not bool(value.isfinite().all()):
-            raise OpticsError(f"{name} has {int((~value.isfinite()).sum())} values that are not finite; change {name}.")
-        if isinstance(value, nn.Parameter):
-            self.register_parameter(name, value if value.dtype == dtype else nn.Parameter(value.detach().to(dtype)))
-        else:
-            self.register_buffer(name, value.detach().to(dtype).clone())
 
 
 class FlatMask(PhaseMask):
@@ -94,7 +84,7 @@ class ZernikeMask(PhaseMask):
     ) -> None:
         super().__init__(grid, material)
         start = nn.Parameter(torch.zeros(n_terms, dtype=dtype)) if coefficients_m is None else coefficients_m
-        self._hold("coefficients_m", start, (n_terms,), dtype)
+        hold(self, "coefficients_m", start, (n_terms,), dtype)
         self.basis = ZernikeBasis(n_terms, grid, dtype)
 
     def height_m(self) -> torch.Tensor:
@@ -140,7 +130,7 @@ class FreeformMask(PhaseMask):
             raise OpticsError(f"max_height_m={max_height_m} must be a positive height in metres.")
         self.max_height_m = max_height_m
         controls = nn.Parameter(torch.zeros(cells, cells, dtype=dtype)) if start is None else start
-        self._hold("controls", controls, (cells, cells), dtype)
+        hold(self, "controls", controls, (cells, cells), dtype)
         self.register_buffer("splines", _cubic_splines(grid.samples, cells).to(dtype), persistent=False)
 
     def height_m(self) -> torch.Tensor:

@@ -14,7 +14,7 @@ from math import isfinite, pi
 import torch
 
 from optics.errors import OpticsError
-from optics.pupil import _disc_area_from_axes
+from optics.pupil import disc_area_from_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def encircled_energy(psf: torch.Tensor, pitch_m: float, radius_m: torch.Tensor) 
             "window; compute a larger window or reduce radius_m."
         )
     scaled = edges / radii[:, None]
-    corner = _disc_area_from_axes(scaled[:, None, :], scaled[:, :, None])
+    corner = disc_area_from_axes(scaled[:, None, :], scaled[:, :, None])
     shares = corner.diff(dim=1).diff(dim=2) * (radii / pitch_m).square()[:, None, None]
     return torch.einsum("...yx,ryx->...r", psf, shares.to(psf.dtype))
 

@@ -99,6 +99,30 @@ class _Psf(nn.Module):
         return (torch.arange(self.samples, dtype=torch.float64) - self.samples // 2) * self.pitch_m
 
 
+def cell_integrals(share: torch.Tensor, samples: int, pupil_samples: int, length: int) -> torch.Tensor:
+    """Interpolate-and-integrate matrix W of one axis; see the module's description.
+
+    Args:
+        share: Side of a cell over the replica distance, float64 of any shape; gradients pass.
+        samples: Cells K along the axis.
+        pupil_samples: Samples P of the pupil along it.
+        length: Points of the transform.
+
+    Returns:
+        Float64 of shape (..., K, length), the dots standing for the shape of ``share``.
+    """
+    share = share[..., None, None]
+    m = torch.arange(1, pupil_samples, dtype=torch.float64, device=share.device)
+    cell = torch.arange(samples, dtype=torch.float64, device=share.device) - samples // 2
+    point = torch.arange(length, dtype=torch.float64, device=share.device)
+    # cos(m (a - b)) = cos cos + sin sin turns a sum over (K, length, P) into two small products.
+    centre = 2 * torch.pi * cell[:, None] * m * share
+    points = m[:, None] * point * (2 * torch.pi / length)
+    weight = 2 * torch.sinc(m * share)
+    series = (centre.cos() * weight) @ points.cos() + (centre.sin() * weight) @ points.sin()
+    return (1 + series) * (share / length)
+
+
 class PupilToPsf(_Psf):
     """PSF integrated over square image cells, one per wavelength.
 
@@ -129,22 +153,11 @@ class PupilToPsf(_Psf):
         super().__init__(grid, lens, wavelengths_m, pitch_m, samples, dtype, point_samples=False)
         self._length = fast_length(2 * grid.samples)
         power = grid.area_m2 / grid.pitch_m**2
-        rows = torch.stack([self._cell_matrix(w) for w in self.wavelengths_m])
+        per_metre = pitch_m * grid.pitch_m / lens.sensor_distance_m
+        share = per_metre / torch.tensor(self.wavelengths_m, dtype=torch.float64)
+        rows = cell_integrals(share, samples, grid.samples, self._length)
         # W acts on both sides, so each carries the square root of 1 / power.
         self.register_buffer("cells", (rows / power**0.5).to(dtype), persistent=False)
-
-    def _cell_matrix(self, wavelength_m: float) -> torch.Tensor:
-        """Interpolate-and-integrate matrix W of one axis, float64 of shape (K, length)."""
-        period = wavelength_m * self.lens.sensor_distance_m / self.grid.pitch_m
-        m = torch.arange(1, self.grid.samples, dtype=torch.float64)
-        share = self.pitch_m / period
-        point = 2 * torch.pi * torch.arange(self._length, dtype=torch.float64) / self._length
-        centre = 2 * torch.pi * self._cell_axis() / period
-        weight = 2 * torch.sinc(m * share)
-        # cos(m (a - b)) = cos cos + sin sin turns a sum over (K, length, P) into two small products.
-        series = ((centre[:, None] * m).cos() * weight) @ (m[:, None] * point).cos()
-        series = series + ((centre[:, None] * m).sin() * weight) @ (m[:, None] * point).sin()
-        return (1 + series) * (share / self._length)
 
     def forward(
         self,

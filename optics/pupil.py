@@ -80,14 +80,14 @@ class PupilGrid:
     def amplitude(self) -> torch.Tensor:
         """Share of each cell inside the circle, float64 of shape (P, P), values 0 to 1."""
         edges = (torch.arange(self.samples + 1, dtype=torch.float64) * 2 - self.samples) / self.samples
-        corner = _disc_area_from_axes(edges[None, :], edges[:, None])
+        corner = disc_area_from_axes(edges[None, :], edges[:, None])
         area = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
         share = (area * (self.samples / 2) ** 2).clamp(0.0, 1.0)
         # Rounding leaves up to 1e-9 in cells outside; the smallest true share at 2048 samples is above 1e-6.
         return torch.where(share > _ROUNDING_SHARE, share, 0.0)
 
 
-def _disc_area_from_axes(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def disc_area_from_axes(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Signed area of the unit disc inside the rectangle from (0, 0) to (x, y); odd in x and in y."""
     sign = torch.sign(x) * torch.sign(y)
     x, y = x.abs().clamp(max=1.0), y.abs().clamp(max=1.0)

@@ -44,7 +44,12 @@ class SamplingReport:
     nyquist_pitch_m: float
 
 
-def _check_wavelengths(wavelengths_m: Sequence[float]) -> tuple[float, ...]:
+def check_wavelengths(wavelengths_m: Sequence[float]) -> tuple[float, ...]:
+    """Return vacuum wavelengths in metres as a tuple.
+
+    Raises:
+        OpticsError: There is none, or one is not a positive number.
+    """
     wavelengths = tuple(float(w) for w in wavelengths_m)
     if not wavelengths or not all(isfinite(w) and w > 0 for w in wavelengths):
         raise OpticsError(f"wavelengths_m={wavelengths} must be one or more positive lengths in metres.")
@@ -86,7 +91,7 @@ def check_sampling(
     Raises:
         OpticsError: A rule is broken; the message names the argument to change.
     """
-    wavelengths = _check_wavelengths(wavelengths_m)
+    wavelengths = check_wavelengths(wavelengths_m)
     if not (isfinite(pitch_m) and pitch_m > 0):
         raise OpticsError(f"pitch_m={pitch_m} must be a positive length in metres.")
     if samples < 1 or samples % 2 == 0:

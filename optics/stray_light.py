@@ -15,7 +15,7 @@ import torch
 
 from optics.errors import OpticsError
 from optics.imaging import convolve
-from optics.pupil import _disc_area_from_axes
+from optics.pupil import disc_area_from_axes
 
 # Gauss-Legendre points along a cell; exact to 1e-9 of a cell's light while the shoulder is half a cell or more.
 _POINTS = 12
@@ -178,5 +178,5 @@ def _disc_kernel(diameter: float, side: int) -> torch.Tensor:
         kernel[side // 2, side // 2] = 1
         return kernel
     edges = (torch.arange(side + 1, dtype=torch.float64) - side / 2) * (2 / diameter)
-    corner = _disc_area_from_axes(edges, edges[:, None])
+    corner = disc_area_from_axes(edges, edges[:, None])
     return corner.diff(dim=0).diff(dim=1) / pi

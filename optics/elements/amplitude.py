@@ -11,15 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from optics.elements.base import (
-    PupilElement,
-    check_finite,
-    check_wavelengths,
-    spread_cells,
-    straight_through,
-)
+from optics.elements.base import PupilElement, spread_cells, straight_through
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
+from optics.sampling import check_wavelengths
+from optics.tensors import check_finite
 
 
 class _Code(PupilElement):

@@ -16,10 +16,8 @@ from torch import nn
 from optics.errors import OpticsError
 from optics.masks import PhaseMask
 from optics.pupil import PupilGrid
-from optics.sampling import _check_wavelengths
-
-# One check of wavelengths for the whole room.
-check_wavelengths = _check_wavelengths
+from optics.sampling import check_wavelengths
+from optics.tensors import hold
 
 
 class PupilElement(nn.Module):
@@ -59,31 +57,6 @@ class PupilElement(nn.Module):
     def _hold(self, name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
         """Register ``value``: a Parameter stays trainable, a tensor becomes a buffer; refuse wrong shapes and NaN."""
         hold(self, name, value, shape, self.dtype)
-
-
-def hold(module: nn.Module, name: str, value: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Register ``value`` under ``name``: a Parameter stays trainable, a plain tensor becomes a buffer.
-
-    Raises:
-        OpticsError: Wrong shape, values that are not finite, or a Parameter of another type than ``dtype`` (a converted
-            copy would leave the caller's optimiser with a tensor that nothing uses).
-    """
-    if tuple(value.shape) != shape:
-        raise OpticsError(f"{name} has shape {tuple(value.shape)} but this element needs {shape}; change {name}.")
-    check_finite(name, value)
-    if not isinstance(value, nn.Parameter):
-        module.register_buffer(name, value.detach().to(dtype).clone())
-        return
-    if value.dtype != dtype:
-        raise OpticsError(f"{name} is a Parameter of {value.dtype} but dtype={dtype}; make the two agree.")
-    module.register_parameter(name, value)
-
-
-def check_finite(name: str, value: torch.Tensor) -> None:
-    """Refuse NaN and infinite values, with their number."""
-    bad = int((~torch.isfinite(value.detach())).sum())
-    if bad:
-        raise OpticsError(f"{name} has {bad} of {value.numel()} values that are NaN or infinite; replace them.")
 
 
 def cells_across(grid: PupilGrid, samples: int, name: str) -> int:

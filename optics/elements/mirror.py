@@ -14,9 +14,11 @@ import torch
 from scipy.optimize import lsq_linear
 from torch import nn
 
-from optics.elements.base import PupilElement, check_finite, check_wavelengths
+from optics.elements.base import PupilElement
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
+from optics.sampling import check_wavelengths
+from optics.tensors import check_finite
 
 # Command patterns that move the surface by less than this share of the strongest are left at rest by a fit.
 _RANK_TOLERANCE = 1e-6

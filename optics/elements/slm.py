@@ -22,17 +22,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from optics.elements.base import (
-    PupilElement,
-    cells_across,
-    check_finite,
-    check_wavelengths,
-    samples_of,
-    spread_cells,
-    straight_through,
-)
+from optics.elements.base import PupilElement, cells_across, samples_of, spread_cells, straight_through
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
+from optics.sampling import check_wavelengths
+from optics.tensors import check_finite
 
 
 class SpatialLightModulator(PupilElement):

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from optics.elements.base import PupilElement, check_wavelengths
+from optics.elements.base import PupilElement
 from optics.elements.heights import sample_map
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
+from optics.sampling import check_wavelengths
 from optics.zernike import ZernikeBasis
 from optics.zernike_index import ZernikeNorm, ZernikeOrder, convert_coefficients
 

@@ -13,7 +13,7 @@ from optics.errors import OpticsError
 from optics.fft import fft2
 from optics.lens import ThinLens
 from optics.masks import PhaseMask
-from optics.psf import PupilToPsf
+from optics.psf import PupilToPsf, cell_integrals
 from optics.tolerance.resample import CubicResampler
 
 # The index of the mask is interpolated between the material's own values at these distances from the wavelength.
@@ -262,17 +262,10 @@ class ToleranceCamera(nn.Module):
             return self.to_psf.cells
         grid, lens, like = self.to_psf.grid, self.to_psf.lens, self.to_psf.cells
         distance = lens.sensor_distance_m if shift is None else (lens.sensor_distance_m + shift)[:, None]
-        share = (self.to_psf.pitch_m * grid.pitch_m / (self._wavelengths_m(active) * distance))[..., None, None]
-        length, samples = like.shape[-1], self.to_psf.samples
-        m = torch.arange(1, grid.samples, dtype=torch.float64, device=like.device)
-        cell = torch.arange(samples, dtype=torch.float64, device=like.device) - samples // 2
-        point = torch.arange(length, dtype=torch.float64, device=like.device)
-        centre = 2 * torch.pi * cell[:, None] * m * share
-        points = m[:, None] * point * (2 * torch.pi / length)
-        weight = 2 * torch.sinc(m * share)
-        series = (centre.cos() * weight) @ points.cos() + (centre.sin() * weight) @ points.sin()
+        share = self.to_psf.pitch_m * grid.pitch_m / (self._wavelengths_m(active) * distance)
+        cells = cell_integrals(share, self.to_psf.samples, grid.samples, like.shape[-1])
         power = grid.area_m2 / grid.pitch_m**2
-        return ((1 + series) * (share / (length * power**0.5))).to(like)
+        return (cells / power**0.5).to(like)
 
 
 def _active(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

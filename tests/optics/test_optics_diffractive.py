@@ -196,7 +196,7 @@ def test_sizes_in_metres_and_heights() -> None:
         ({"quantisation": "gumbel"}, "pass generator"),
         ({"temperature": 0.0}, "temperature=0.0 must be positive"),
         ({"start": torch.full((32, 32), torch.nan)}, "controls has 1024 of 1024 values that are NaN"),
-        ({"start": torch.zeros(4, 4)}, r"controls has shape \(4, 4\) but this element needs \(32, 32\)"),
+        ({"start": torch.zeros(4, 4)}, r"controls has shape \(4, 4\) but \(32, 32\) is needed"),
         ({"start": nn.Parameter(torch.zeros(32, 32).double())}, "controls is a Parameter of torch.float64 but dtype"),
     ],
 )

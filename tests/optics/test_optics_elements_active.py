@@ -109,7 +109,7 @@ def test_impossible_mirrors_are_refused() -> None:
         DeformableMirror(GRID, influence, 0)
     with pytest.raises(OpticsError, match=r"influence has shape \(64, 64\)"):
         DeformableMirror(GRID, influence[0], 1e-6)
-    with pytest.raises(OpticsError, match=r"influence has shape \(4, 8, 8\) but this element needs \(4, 64, 64\)"):
+    with pytest.raises(OpticsError, match=r"influence has shape \(4, 8, 8\) but \(4, 64, 64\) is needed"):
         DeformableMirror(GRID, influence[:, :8, :8], 1e-6)
     with pytest.raises(OpticsError, match="influence has 16384 of 16384 values that are NaN"):
         DeformableMirror(GRID, influence * torch.nan, 1e-6)
@@ -240,7 +240,7 @@ def test_single_agrees_with_double() -> None:
         ({"phase_table_rad": torch.tensor([0.0, 1.0, 0.5, 2.0])}, "phase_table_rad is not monotone"),
         ({"phase_table_rad": torch.zeros(4)}, "phase_table_rad is not monotone"),
         ({"phase_table_rad": torch.tensor([0.0, torch.nan])}, "phase_table_rad has 1 of 2 values that are NaN"),
-        ({"drive": torch.zeros(4, 4)}, r"drive has shape \(4, 4\) but this element needs \(16, 16\)"),
+        ({"drive": torch.zeros(4, 4)}, r"drive has shape \(4, 4\) but \(16, 16\) is needed"),
         ({"drive": torch.full((16, 16), torch.nan)}, "drive has 256 of 256 values that are NaN"),
         ({"samples": 3}, "a pixel of 3 pupil samples does not fill the 64 samples"),
         ({"samples": 1.5}, "pixel_pitch_m=4.6875e-05 is 1.5 samples of the pupil"),
