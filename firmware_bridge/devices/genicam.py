@@ -120,8 +120,9 @@ class GenicamCamera:
         if self._lost():
             raise self._no_frame("nothing can be triggered")
         if not self._fresh:
-            # An old trigger may still bring its frame: only a new beginning is sure to bring none but new ones.
-            self.stop()
+            # An old trigger may still bring its frame: only a new beginning is sure to bring none but new ones. Where
+            # it fails, the next grab tries it again.
+            self._here().end()
             self._order.restart()
             self._begin()
         until_s = self._clock() + timeout_s

@@ -91,6 +91,25 @@ def test_the_count_goes_on_where_the_ids_wrap_around(camera: GenicamCamera) -> N
     assert (np.diff(times_s) > 0).all()
 
 
+def test_a_beginning_that_failed_is_tried_again_by_the_next_grab(
+    camera: GenicamCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera.configure(SETTINGS)
+    camera.start()
+    camera.grab(5.0)
+    wire = camera._here()
+    with monkeypatch.context() as once:
+        # A frame that does not come is followed by a new beginning, whose packets are lost.
+        once.setattr(wire, "receive", lambda timeout_s: None)
+        with pytest.raises(DeviceError, match=r"no frame came in 0\.1 s"):
+            camera.grab(0.1)
+        once.setattr(wire, "begin", lambda: (_ for _ in ()).throw(DeviceError("no answer.")))
+        for _ in range(2):
+            with pytest.raises(DeviceError, match=r"no answer\."):
+                camera.grab(0.1)
+    assert camera.grab(5.0).settings == camera.configure(SETTINGS)
+
+
 def test_another_camera_or_two_of_one_number_are_refused(feed: GenicamFeed, camera: GenicamCamera) -> None:
     with pytest.raises(DeviceError, match=r"no GenICam camera has the serial number 'XX'; present are \['1'\]"):
         GenicamCamera("XX")
