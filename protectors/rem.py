@@ -198,14 +198,14 @@ class Rem(PhotoProtector):
             if self._attack_steps == 0:
                 return torch.zeros_like(images)
             start = self._radius * (2 * torch.rand(images.shape, generator=generator) - 1)
-            moved = (images + start).clamp(0, 1)
+            low, high = (images - self._radius).clamp_(0, 1), (images + self._radius).clamp_(0, 1)
+            moved = (images + start).clamp_(low, high)
             for _ in range(self._attack_steps):
                 with torch.enable_grad():
                     moved.requires_grad_()
                     loss = functional.cross_entropy(network(moved), labels, reduction="sum")
                     (found,) = torch.autograd.grad(loss, moved)
-                moved = moved.detach() + STEP * self._radius * found.sign()
-                moved = (images + (moved - images).clamp(-self._radius, self._radius)).clamp(0, 1)
+                moved = found.sign_().mul_(STEP * self._radius).add_(moved.detach()).clamp_(low, high)
             return moved - images
 
         return attack
