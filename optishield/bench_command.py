@@ -40,6 +40,7 @@ _Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing: go on where a ga
 # What a part of the bench needs, and where it comes from.
 _PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "controllers": (("cobs", "cbor2"), "optishield[bench]"),
+    "cameras by GenTL": (("harvesters",), "optishield[gentl]"),
     "modulator window": (("pyglet", "mss"), "optishield[slm]"),
     "export": (("h5py", "tifffile"), "optishield[export]"),
 }
