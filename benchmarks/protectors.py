@@ -1,7 +1,7 @@
 """Seconds and memory that each protector takes for a face of 112 x 112 pixels, beside what its recognisers alone take.
 
 An iterative method cannot be faster than the forward and backward passes that it asks of the recognisers it is tuned
-against, or of the network that it trains itself: that is its floor, measured in the same process on the same batch.
+against, and of the network that it trains itself: that is its floor, measured in the same process on the same batch.
 Whatever exceeds it is overhead.
 
     python benchmarks/protectors.py --methods dfpp,sparse
@@ -39,6 +39,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from protectors import registry
 from protectors.auxiliary import FIRST_AUXILIARY, auxiliary_faces
 from protectors.classifiers import FaceClassifier
+from protectors.dfpp import UntrainedDecoder
 from protectors.surrogates import Surrogates
 from protectors.unet import UNet
 
@@ -92,8 +93,9 @@ ROWS = (
     Row("apf", forward=11, backward=10, surrogates="sface"),
     # One pass of its own network; how long that was trained does not change what it takes.
     Row("feed-forward", own=UNet, settings="steps=2,people=2,captures=2,batch=2"),
-    # 50 steps of Adam, each with one forward and backward pass; one forward pass before the first.
-    Row("dfpp", forward=51, backward=50, surrogates="sface"),
+    # 50 steps of Adam, each with one forward and backward pass, also of the decoder that makes the change; one forward
+    # pass before the first.
+    Row("dfpp", forward=51, backward=50, surrogates="sface", own=UntrainedDecoder),
     # 30 steps of 4 views, and the forward pass of the clean photo.
     Row("photo-cloak", forward=121, backward=120, surrogates="sface+dlib-resnet"),
     # 48 gradients and the forward pass of the clean photo.
@@ -113,7 +115,7 @@ class Measured:
         spec: name and settings.
         seconds: for a face, median; where passes belong to enrolment, for a photo shown there.
         spread_seconds: longest minus shortest run, for a face.
-        floor_seconds: passes of its surrogates, or of its own network, for a face.
+        floor_seconds: passes of its surrogates and of its own network, for a face.
         ratio: seconds over floor.
         apply_seconds: for a face, where ``seconds`` are those of enrolment; else None.
         peak_mb: growth of the resident memory from before the first photo to its largest, in 10^6 bytes.
@@ -195,11 +197,10 @@ def measured(row: Row, photos: int, runs: int, threads: int) -> Measured:
     with counted(row.own) as calls:
         work()
     peak = peak_bytes() - before
-    if surrogates is None:
-        tasks, counts = replays(calls)
-    else:
-        tasks = passes(surrogates, faces.images, faces.points5)
-        counts = [row.forward - row.backward, row.backward]
+    tasks, counts = replays(calls)
+    if surrogates is not None:
+        tasks += passes(surrogates, faces.images, faces.points5)
+        counts += [row.forward - row.backward, row.backward]
     found = timed([work, protect, *tasks] if enrols else [work, *tasks], runs)
     own, *asked = ([second / photos for second in seconds] for seconds in found)
     applied = statistics.median(asked.pop(0)) if enrols else None
