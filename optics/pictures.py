@@ -156,7 +156,7 @@ def _unit(size_m: float) -> tuple[float, str]:
 def _figure(width: float = 5.2, height: float = 4.2) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def _plane(name: str, values: torch.Tensor) -> np.ndarray:
