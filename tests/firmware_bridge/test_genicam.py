@@ -157,11 +157,13 @@ def test_a_program_that_died_holds_the_camera_until_its_heartbeat_runs_out(feed:
 def description() -> str:
     """The GenICam file of the camera."""
     library = ctypes.CDLL(aravis.LIBRARY)
-    library.arv_device_get_genicam_xml.restype = ctypes.c_char_p
+    library.arv_device_get_genicam_xml.restype = ctypes.c_void_p
     library.arv_device_get_genicam_xml.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     camera = aravis.call("arv_camera_new", f"Aravis-Fake-{SERIAL}".encode())
-    size = ctypes.byref(ctypes.c_size_t())
-    text = library.arv_device_get_genicam_xml(aravis.call("arv_camera_get_device", camera), size).decode()
+    size = ctypes.c_size_t()
+    start = library.arv_device_get_genicam_xml(aravis.call("arv_camera_get_device", camera), ctypes.byref(size))
+    # No zero ends it.
+    text = ctypes.string_at(start, size.value).decode()
     aravis.call("g_object_unref", camera)
     return text
 

@@ -212,6 +212,8 @@ _PARENT = """
 import os, signal, sys, time
 import numpy as np
 sys.path.insert(0, {root!r})
+# Programs that a shell starts in the background inherit that interrupts are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from firmware_bridge.devices import slm_screen
 from firmware_bridge.devices.slm_window import SlmWindow
 from firmware_bridge.protocols import Pattern
@@ -250,13 +252,16 @@ def gone(program: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_it_is_blank_when_the_parent_dies(server: Server, number: signal.Signals) -> None:
     parent, _, program = start_parent(server, "time.sleep(300)")
-    assert (server.screen() == 200).all()
-    parent.send_signal(number)
-    start_s = time.monotonic()
-    assert until(lambda: not (server.screen() == 200).any())
-    assert time.monotonic() - start_s < 5
-    parent.communicate()
-    assert until(lambda: gone(program))
+    try:
+        assert (server.screen() == 200).all()
+        parent.send_signal(number)
+        start_s = time.monotonic()
+        assert until(lambda: not (server.screen() == 200).any())
+        assert time.monotonic() - start_s < 5
+        assert until(lambda: gone(program))
+    finally:
+        parent.kill()
+        parent.communicate()
 
 
 def test_it_is_blank_when_the_parent_dies_and_leaves_a_worker(server: Server) -> None:

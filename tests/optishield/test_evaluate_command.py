@@ -154,7 +154,7 @@ def test_a_preset_of_the_survey_brings_its_people_and_methods(engine: Any, monke
     assert folder.name.endswith("-evaluate-smoke-s2-seed3")
     assert made == ["apf", "fawkes", "tip-im"]
     assert main(["evaluate", "--preset", "S1", "--tier", "smoke", "--quiet", "--protectors", "identity"]) == 0
-    assert (calls[1].protectors, calls[1].people.test_people) == (("identity",), 20)
+    assert (calls[1].protectors, calls[1].people.test_people) == (("identity",), 30)
 
 
 def test_a_run_on_photographs_shows_none(engine: Any, capsys: Any) -> None:
