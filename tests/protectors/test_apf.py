@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,27 +24,12 @@ from protectors.unet import UNet
 
 HEADER_BYTES = 13
 
+# What is trained here stays out of the cache of the user.
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(
-    tmp_path_factory: pytest.TempPathFactory, sface_weights: Path, dlib_resnet_weights: Path
-) -> Iterator[None]:
-    """Heads and trained networks are kept apart from those of the user; weights of recognisers are linked in."""
-    cache = tmp_path_factory.mktemp("cache")
-    (cache / "weights").symlink_to(sface_weights.parent)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPTISHIELD_CACHE", str(cache))
-        yield
-
-
-@pytest.fixture(scope="module")
-def heads() -> Faces:
-    """Two people, two photos each."""
-    return auxiliary_faces("synthetic", people=2, captures=2, first=29_000_000)
 
 
 def search(**changed: float | str) -> Search:
