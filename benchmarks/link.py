@@ -20,10 +20,10 @@ if __name__ == "__main__":
     # The checkout is the product: it need not be installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from firmware_bridge.faults import FaultProxy, FaultRates
 from firmware_bridge.fw.emulator import Emulator, build
 from firmware_bridge.wire.link import Link, Refused
 from firmware_bridge.wire.serial_transport import SerialTransport
+from sim.bench.faults import FaultProxy, FaultRates
 
 
 def round_trips(folder: Path, built: Path, trips: int) -> dict[str, float]:

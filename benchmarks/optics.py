@@ -44,9 +44,9 @@ from optics import (
     convolve,
     zernike_basis,
 )
+from optics.elements.zernike import forget_bases
 from optics.plane import Plane
 from optics.propagation import AngularSpectrum, kernel_cache
-from optics.zernike import forget_bases
 
 # Largest error of a right answer.
 LIMITS = {

@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from evaluation.image_attackers.preprocess import TRANSFORMS
-from evaluation.quality import ssim
-from evaluation.statistics import korn_graubard
-from evaluation.threshold import Threshold, freeze_threshold
+from evaluation.measures.quality import ssim
+from evaluation.measures.statistics import korn_graubard
+from evaluation.measures.threshold import Threshold, freeze_threshold
 from faces.families import load_recogniser, recogniser_names
 from faces.folders import load_folder
 from faces.samples import five_points

@@ -19,12 +19,12 @@ from torch.nn import functional
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
 from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, identity_bits
-from evaluation.encoded import face_crop
-from evaluation.inverters import UNet
-from evaluation.protocols import Progress, RunStore
+from evaluation.frame_attackers.encoded import face_crop
+from evaluation.frame_attackers.inverters import UNet
 from faces.landmarks import HeatmapDecoder, decode, gaussian_heatmaps, heatmap_loss, nme, points_in, released
 from faces.recognisers import CosineHead, SmallRecogniser
 from faces.samples import FaceSet, five_points, interocular
+from ground.protocols import Progress, RunStore
 from optics import FreeformMask, PhaseMask, PupilGrid, ZernikeMask, get_material
 from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
-from evaluation.matrix.people import enrolled
-from evaluation.protocols import Progress, RunStore
+from evaluation.people import enrolled
 from faces.files import cache_folder
 from faces.folders import load_folder
 from faces.samples import FaceSet, five_points
 from faces.splits import check_disjoint, split_by_identity, split_manifest
 from faces.synthetic import generate
+from ground.protocols import Progress, RunStore
 
 PARTS = ("train", "calibration", "validation", "test")
 #: Synthetic people of each part are numbered from here, so that parts stay apart however large they are.

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from codesign.config import DecoderConfig
 from codesign.data import Part
-from evaluation.encoded import channels_last
+from evaluation.frame_attackers.encoded import channels_last
 from faces.landmarks import (
     HeatmapDecoder,
     LandmarkSet,

@@ -19,10 +19,10 @@ from codesign.config import TrainMaskConfig
 from codesign.data import Splits
 from codesign.decoders import Decoder, new_decoder
 from codesign.proof import report_rows
-from evaluation.pool import derived_seed
-from evaluation.protocols import RunStore
 from faces.landmarks import points_in, released
 from faces.samples import linear_to_srgb
+from ground.pool import derived_seed
+from ground.protocols import RunStore
 
 POINT_NAMES = {
     "five": "five landmarks: right eye, left eye (of the subject), nose tip, right and left mouth corner",

@@ -16,7 +16,7 @@ from codesign.config import TrainMaskConfig
 from codesign.data import PARTS, Part, restore
 from codesign.decoders import Decoder, augmented, relative_signal, release, train_decoder
 from codesign.proof import MASK
-from evaluation.pool import derived_seed
+from ground.pool import derived_seed
 from sim.camera import EncoderCamera
 
 STEEPEST, FLATTEST = 3.0, 0.1

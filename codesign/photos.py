@@ -23,11 +23,11 @@ from codesign.errors import CodesignError
 from codesign.export import RESTORERS, channels_at_end, decoded, displayed
 from codesign.proof import MASK, attack, attackers_of, report_rows
 from evaluation import auc_interval, embedding_mean, korn_graubard, rank_trials, score_matrix
-from evaluation.pool import derived_seed, run_jobs
-from evaluation.protocols import Progress, RunStore
 from faces.folders import FolderFaces, load_folder
 from faces.samples import five_points
 from faces.splits import check_disjoint
+from ground.pool import derived_seed, run_jobs
+from ground.protocols import Progress, RunStore
 from sim.camera import EncoderCamera
 
 #: Below this number of people intervals are too wide for a claim.

@@ -25,13 +25,13 @@ from evaluation import (
     noise_sd_px,
     score_matrix,
 )
-from evaluation.attackers import Attacker, LinearDiscriminant, ScratchRecogniser, SFaceAttacker
-from evaluation.encoded import EncodedFaces
-from evaluation.inverters import UNetInverter, WienerFilter
-from evaluation.pool import derived_seed
+from evaluation.frame_attackers.encoded import EncodedFaces
+from evaluation.frame_attackers.inverters import UNetInverter, WienerFilter
+from evaluation.frame_attackers.recognisers import Attacker, LinearDiscriminant, ScratchRecogniser, SFaceAttacker
 from faces.landmarks import released
 from faces.recognisers import load_sface
 from faces.samples import interocular, linear_to_srgb
+from ground.pool import derived_seed
 from sim.camera import EncoderCamera
 
 MASK = "mask.safetensors"

@@ -25,9 +25,9 @@ from codesign.photos import evaluate_mask
 from codesign.proof import MASK
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
-from evaluation.pool import derived_seed, run_jobs, threads
-from evaluation.protocols import Progress, RunStore
 from faces import weights
+from ground.pool import derived_seed, run_jobs, threads
+from ground.protocols import Progress, RunStore
 from sim.camera import EncoderCamera
 
 __all__ = ["evaluate_mask", "train_mask"]
@@ -47,7 +47,7 @@ def train_mask(config: TrainMaskConfig, run: RunStore, *, resume: bool, progress
         progress: display.
 
     Returns:
-        The summary; its keys are those of ``optishield.report.write_report``.
+        The summary; its keys are those of ``optishield.report.mask.write_report``.
 
     Raises:
         CodesignError, OpticsError, FacesError, EvaluationError: with what to change.

@@ -21,9 +21,9 @@ from evaluation import (
     per_identity,
     rank_trials,
 )
-from evaluation.protocols import RunStore
 from faces.landmarks import nme, released
 from faces.samples import interocular
+from ground.protocols import RunStore
 
 CLEAN_RANK1, LARGEST_NME = 0.90, 0.10
 MID_GREY = 0.18

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from evaluation.attributes import balanced_accuracy, class_agreement, detection_rate, nme_increase, share_of_clean
-from evaluation.bands import DetBand, det_band, false_match_interval
-from evaluation.cost import Cost, measured
 from evaluation.errors import EvaluationError
-from evaluation.gates import Bar, Gate, Verdict
-from evaluation.metrics import (
+from evaluation.frame_attackers.landmarks import (
+    LandmarkAttacker,
+    LandmarkFloor,
+    add_landmark_noise,
+    landmark_floor,
+    noise_sd_px,
+    normalised_mean_error,
+)
+from evaluation.measures.attributes import (
+    balanced_accuracy,
+    class_agreement,
+    detection_rate,
+    nme_increase,
+    share_of_clean,
+)
+from evaluation.measures.bands import DetBand, det_band, false_match_interval
+from evaluation.measures.cost import Cost, measured
+from evaluation.measures.gates import Bar, Gate, Verdict
+from evaluation.measures.metrics import (
     Det,
     ScoreMatrix,
     cosine_scores,
@@ -23,15 +37,7 @@ from evaluation.metrics import (
     templates,
     verification_scores,
 )
-from evaluation.oracle import (
-    LandmarkAttacker,
-    LandmarkFloor,
-    add_landmark_noise,
-    landmark_floor,
-    noise_sd_px,
-    normalised_mean_error,
-)
-from evaluation.protection import (
+from evaluation.measures.protection import (
     Acquisition,
     credited,
     false_negative_identification,
@@ -45,7 +51,7 @@ from evaluation.protection import (
     supported_fpir,
     targeted_impersonation,
 )
-from evaluation.quality import (
+from evaluation.measures.quality import (
     KernelDistance,
     deep_feature_distance,
     dssim,
@@ -55,7 +61,7 @@ from evaluation.quality import (
     psnr,
     ssim,
 )
-from evaluation.statistics import (
+from evaluation.measures.statistics import (
     Gap,
     Interval,
     LeastProtection,
@@ -75,7 +81,7 @@ from evaluation.statistics import (
     worst_attacker,
     zero_failure_people,
 )
-from evaluation.threshold import Threshold, freeze_threshold, manifest_hash
+from evaluation.measures.threshold import Threshold, freeze_threshold, manifest_hash
 
 __all__ = [
     "Acquisition",

@@ -100,7 +100,7 @@ class EvaluateConfig(_Section):
         """The survey's experiment ``S1`` or ``S2`` and its methods, with the attackers and controls of a tier.
 
         The tier ``smoke`` has fewer people. Deviations from the publication are named in the result, see
-        :mod:`evaluation.matrix.presets`.
+        :mod:`evaluation.verdicts.presets`.
 
         Raises:
             ValueError: If there is no such preset or tier.

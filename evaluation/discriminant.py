@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import Floats
+from evaluation.measures.metrics import Floats
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ SI units throughout; arrays are [y, x], x right and y down. This room imports no
 
 from __future__ import annotations
 
-from optics.diffractive import DiffractiveMask, controls_for_levels
-from optics.distortion import BrownConrady, DistortionWarp
 from optics.elements import (
     BoundedHeight,
     DeformableMirror,
@@ -26,7 +24,10 @@ from optics.elements import (
     mura,
     mura_decoder,
 )
-from optics.emva import EmvaReport, Estimate, NonUniformity, emva_report
+from optics.elements.diffractive import DiffractiveMask, controls_for_levels
+from optics.elements.masks import FlatMask, FreeformMask, PhaseMask, ZernikeMask, random_mask
+from optics.elements.zernike import ZernikeBasis, nm_to_noll, noll_to_nm, zernike_basis, zernike_values
+from optics.elements.zernike_index import convert_coefficients, index_to_nm, nm_to_index, rms_of_unit_peak
 from optics.errors import OpticsError
 from optics.fabrication import (
     Gds,
@@ -54,19 +55,16 @@ from optics.fabrication import (
     import_zernike,
     round_trip,
 )
-from optics.imaging import bin_pixels, convolve
-from optics.information import (
-    Certificate,
-    check_attack,
-    class_bits_upper,
-    fano_bound,
-    gaussian_bits,
-    scene_distance,
-    signal_dependent_bits,
-    stationary_bits,
-)
+from optics.imaging.convolve import bin_pixels, convolve
+from optics.imaging.distortion import BrownConrady, DistortionWarp
+from optics.imaging.motion import expose, motion_psf, straight_path, vibration_path
+from optics.imaging.mtf import Mtf, encircled_energy, ideal_mtf, psf_mtf, strehl_ratio
+from optics.imaging.off_axis import FieldStop, OffAxis, Seidel
+from optics.imaging.psf import PointPsf, PupilToPsf
+from optics.imaging.spectrum import polychromatic_psf, spectral_response, spectral_weights
+from optics.imaging.stray_light import Ghost, add_ghosts, harvey_scatter, veiling_glare
+from optics.imaging.varying import FieldGrid, LowRankBlur, PatchBlur
 from optics.lens import ThinLens
-from optics.masks import FlatMask, FreeformMask, PhaseMask, ZernikeMask, random_mask
 from optics.materials import (
     AIR,
     BK7,
@@ -89,10 +87,6 @@ from optics.materials import (
     get_material,
     index_differences,
 )
-from optics.mosaic import demosaic, sample_mosaic, spread_mosaic
-from optics.motion import expose, motion_psf, straight_path, vibration_path
-from optics.mtf import Mtf, encircled_energy, ideal_mtf, psf_mtf, strehl_ratio
-from optics.off_axis import FieldStop, OffAxis, Seidel
 from optics.pictures import mask_figure, mtf_figure, psf_figure, save_figure, through_focus_figure, wavefront_figure
 from optics.plane import Plane
 from optics.propagation import (
@@ -107,13 +101,11 @@ from optics.propagation import (
     choose_propagator,
     kernel_cache,
 )
-from optics.psf import PointPsf, PupilToPsf
 from optics.pupil import PupilGrid
-from optics.release import clip_to_ball, noisy_release, release_bound, tar_bound
 from optics.sampling import SamplingReport, check_sampling
-from optics.sensor import FixedPattern, Sensor, SensorSpec
-from optics.spectrum import polychromatic_psf, spectral_response, spectral_weights
-from optics.stray_light import Ghost, add_ghosts, harvey_scatter, veiling_glare
+from optics.sensor.emva import EmvaReport, Estimate, NonUniformity, emva_report
+from optics.sensor.mosaic import demosaic, sample_mosaic, spread_mosaic
+from optics.sensor.sensor import FixedPattern, Sensor, SensorSpec
 from optics.tolerance import (
     MonteCarlo,
     Perturbation,
@@ -125,9 +117,6 @@ from optics.tolerance import (
     monte_carlo,
     sensitivities,
 )
-from optics.varying import FieldGrid, LowRankBlur, PatchBlur
-from optics.zernike import ZernikeBasis, nm_to_noll, noll_to_nm, zernike_basis, zernike_values
-from optics.zernike_index import convert_coefficients, index_to_nm, nm_to_index, rms_of_unit_peak
 
 __all__ = [
     "AIR",
@@ -146,7 +135,6 @@ __all__ = [
     "BoundedHeight",
     "BrownConrady",
     "Cauchy",
-    "Certificate",
     "DeformableMirror",
     "DiffractiveMask",
     "DistortionWarp",
@@ -220,12 +208,9 @@ __all__ = [
     "add_ghosts",
     "bin_pixels",
     "carrier_turns",
-    "check_attack",
     "check_limits",
     "check_sampling",
     "choose_propagator",
-    "class_bits_upper",
-    "clip_to_ball",
     "controls_for_levels",
     "convert_coefficients",
     "convolve",
@@ -237,8 +222,6 @@ __all__ = [
     "export_slm",
     "export_zernike",
     "expose",
-    "fano_bound",
-    "gaussian_bits",
     "gaussian_influence",
     "get_material",
     "harvey_scatter",
@@ -261,27 +244,21 @@ __all__ = [
     "mura_decoder",
     "nm_to_index",
     "nm_to_noll",
-    "noisy_release",
     "noll_to_nm",
     "polychromatic_psf",
     "psf_figure",
     "psf_mtf",
     "random_mask",
-    "release_bound",
     "rms_of_unit_peak",
     "round_trip",
     "sample_mosaic",
     "save_figure",
-    "scene_distance",
     "sensitivities",
-    "signal_dependent_bits",
     "spectral_response",
     "spectral_weights",
     "spread_mosaic",
-    "stationary_bits",
     "straight_path",
     "strehl_ratio",
-    "tar_bound",
     "through_focus_figure",
     "veiling_glare",
     "vibration_path",

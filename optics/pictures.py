@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from optics.errors import OpticsError
-from optics.mtf import ideal_mtf, psf_mtf
+from optics.imaging.mtf import ideal_mtf, psf_mtf
 from optics.pupil import PupilGrid
 
 if TYPE_CHECKING:

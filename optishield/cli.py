@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optishield import __version__
-from optishield.bench_command import bench_app
+from optishield.commands.bench import bench_app
+from optishield.commands.enroll import enroll
+from optishield.commands.evaluate import evaluate
+from optishield.commands.protect import protect
 from optishield.console import (
     SUMMARY,
     ConfigFile,
@@ -30,13 +33,10 @@ from optishield.console import (
     say,
     short,
 )
-from optishield.enroll_command import enroll
 from optishield.errors import ExitCode, UsageError, one_line, user_error
-from optishield.evaluate_command import evaluate
-from optishield.protect_command import protect
 
 if TYPE_CHECKING:
-    from optishield.runs import RunFolder
+    from optishield.run.folder import RunFolder
 
 app = typer.Typer(
     name="optishield",
@@ -66,7 +66,7 @@ class Budget(StrEnum):
 _MAY_DIFFER_ON_RESUME = ("workers",)
 
 REPORT_ARRAYS = "report.safetensors"
-"""Where a job leaves the arrays of its report (names and shapes: ``optishield.report.write_report``)."""
+"""Where a job leaves the arrays of its report (names and shapes: ``optishield.report.mask.write_report``)."""
 
 # Arrays of the report that show no face. The others enter a report on photographs only with --pictures.
 _WITHOUT_PICTURES = frozenset({"mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m", "history"})
@@ -112,7 +112,7 @@ def train_mask(
         raise UsageError(f"--resume {resume} already names the folder; drop --out.")
     from codesign.config import TrainMaskConfig
     from optishield.progress import choose_progress
-    from optishield.runs import RunFolder, stored_config
+    from optishield.run.folder import RunFolder, stored_config
 
     if faces is not None and faces != "synthetic":
         faces = str(photo_folder(Path(faces)))
@@ -155,7 +155,7 @@ def evaluate_mask(
     faces = photo_folder(faces)
     from codesign.config import TrainMaskConfig
     from optishield.progress import choose_progress
-    from optishield.runs import RunFolder, stored_config
+    from optishield.run.folder import RunFolder, stored_config
 
     trained = stored_config(run, TrainMaskConfig)
     result = RunFolder.create(
@@ -222,7 +222,7 @@ def config_show(
 ) -> None:
     """Print the settings of train-mask after the budget, --config and --set."""
     from codesign.config import TrainMaskConfig
-    from optishield.config import to_toml
+    from optishield.run.settings import to_toml
 
     resolved = _budgeted(TrainMaskConfig, budget, config, sets)
     if json_output:
@@ -242,7 +242,7 @@ def config_schema() -> None:
 @app.command()
 def doctor(json_output: Json = False) -> None:
     """Check what this installation can do: Python, torch, OpenCV, weights, cache folder."""
-    from optishield.doctor import examine
+    from optishield.commands.doctor import examine
 
     checks = examine()
     if json_output:
@@ -292,8 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _finish(run: RunFolder, summary: Mapping[str, Any], *, json_output: bool, pictures: bool) -> None:
     """Store the summary and the report, print the result, and end with 5 when a gate of the job is not met."""
-    from optishield.jsonable import plain
-    from optishield.report import headline, write_report
+    from ground.jsonable import plain
+    from optishield.report.mask import headline, write_report
 
     result = {"run": run.path.name, **plain(summary, SUMMARY)}
     run.write_json(SUMMARY, result)
@@ -318,8 +318,8 @@ def _budgeted(
     base: Any = None,
     **options: Any,
 ) -> Any:
-    """Settings of a command that has budgets; see ``optishield.config.layered``."""
-    from optishield.config import layered
+    """Settings of a command that has budgets; see ``optishield.run.settings.layered``."""
+    from optishield.run.settings import layered
 
     return layered(
         model, key="budget", names=list(Budget), start=model.for_budget, chosen=budget, default=Budget.quick,

@@ -31,7 +31,7 @@ def photo_folder(path: Path) -> Path:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    from optishield.jsonable import json_bytes
+    from ground.jsonable import json_bytes
 
     typer.echo(json_bytes(value, "the result"), nl=False)
 

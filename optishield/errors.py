@@ -6,8 +6,9 @@ Exit codes: 0 done, 1 a defect of the program, 2 wrong usage, 3 bad configuratio
 
 from __future__ import annotations
 
-import errno
 from enum import IntEnum
+
+from ground.errors import describe_os_error, one_line
 
 
 class ExitCode(IntEnum):
@@ -43,13 +44,11 @@ class RunError(OptiShieldError):
     """A run folder that cannot be made, read, resumed or written."""
 
 
-class PhotoError(OptiShieldError):
-    """A photo that cannot be read, protected or written."""
-
-
 # Each room defines its errors in <room>/errors.py. They are recognised by the module's name, because
 # importing the rooms here would load torch for every `--help`.
 _ROOM_EXIT_CODES = {
+    "ground.errors": ExitCode.BAD_INPUT,
+    "photos.errors": ExitCode.BAD_INPUT,
     "optics.errors": ExitCode.BAD_INPUT,
     "faces.errors": ExitCode.BAD_INPUT,
     "sim.errors": ExitCode.BAD_INPUT,
@@ -59,32 +58,6 @@ _ROOM_EXIT_CODES = {
     "codesign.errors": ExitCode.BAD_INPUT,
     "firmware_bridge.errors": ExitCode.HARDWARE,
 }
-
-
-def describe_os_error(error: OSError) -> str:
-    """One sentence for a failed file operation, with what to change.
-
-    Args:
-        error: the error as the operating system reported it.
-
-    Returns:
-        A sentence without a final line break.
-    """
-    where = str(error.filename2 or error.filename or "the file")
-    reason = error.strerror or str(error) or type(error).__name__
-    advice = {
-        errno.ENOSPC: "free space on that disk, or choose another one with --out",
-        errno.EDQUOT: "your quota is used up: free space, or choose another disk with --out",
-        errno.EROFS: "the disk is read-only: choose another folder with --out",
-        errno.EACCES: "change the permissions, or choose another folder",
-        errno.EPERM: "change the permissions, or choose another folder",
-        errno.ENOENT: "check the path",
-        errno.ENOTDIR: "part of the path is a file, not a folder: check the path",
-        errno.EISDIR: "a file is needed here, not a folder: check the path",
-        errno.ENAMETOOLONG: "choose a shorter name",
-    }.get(error.errno or 0)
-    sentence = f"{where}: {reason}"
-    return f"{sentence}; {advice}." if advice else f"{sentence}."
 
 
 def user_error(error: BaseException) -> tuple[str, ExitCode] | None:
@@ -108,8 +81,3 @@ def user_error(error: BaseException) -> tuple[str, ExitCode] | None:
     if isinstance(error, MemoryError):
         return "Out of memory; lower --workers, the batch size, or the number of people.", ExitCode.BAD_INPUT
     return None
-
-
-def one_line(text: str) -> str:
-    """Fold a message into one line."""
-    return " ".join(text.split())

@@ -1,6 +1,6 @@
 """Progress on stderr: bars with the time left on a terminal, one line a stage elsewhere, nothing when quiet.
 
-All classes fulfil ``evaluation.protocols.Progress``.
+All classes fulfil ``ground.protocols.Progress``.
 """
 
 from __future__ import annotations

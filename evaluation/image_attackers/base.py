@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import Values, rank_k, roc_auc, score_matrix
+from evaluation.measures.metrics import Values, rank_k, roc_auc, score_matrix
 from evaluation.photos import Knowledge, Photos
 from evaluation.training import people_of
 from faces.families import Recogniser

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.discriminant import Discriminant, fit_discriminant
-from evaluation.encoded import face_crop
+from evaluation.frame_attackers.encoded import face_crop
 from evaluation.image_attackers.base import CHUNK, ImageAttacker, Level, Validation, best, checked, thin
-from evaluation.metrics import Floats
+from evaluation.measures.metrics import Floats
 from evaluation.photos import Knowledge, Photos
 from faces.families import Recogniser
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
+from evaluation.frame_attackers.inverters import WienerFilter
 from evaluation.image_attackers.base import Restoration, Validation, best, checked, thin
-from evaluation.inverters import WienerFilter
 from evaluation.photos import Knowledge
 from faces.families import Recogniser
 from faces.protection import KnownBlur

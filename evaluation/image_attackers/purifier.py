@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.encoded import channels_last
+from evaluation.frame_attackers.encoded import channels_last
+from evaluation.frame_attackers.inverters import UNet
 from evaluation.image_attackers.base import Restoration, Validation, best, checked
 from evaluation.image_attackers.restorers import padded, patch_place
-from evaluation.inverters import UNet
 from evaluation.photos import Knowledge
 from evaluation.training import optimise
 from faces.families import Recogniser

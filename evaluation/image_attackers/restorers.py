@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation.encoded import channels_last
+from evaluation.frame_attackers.encoded import channels_last
+from evaluation.frame_attackers.inverters import UNet
 from evaluation.image_attackers import pixels
 from evaluation.image_attackers.base import Restoration, checked
-from evaluation.inverters import UNet
 from evaluation.photos import Knowledge
 from evaluation.training import optimise
 from faces.families import Recogniser

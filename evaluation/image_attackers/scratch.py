@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evaluation.encoded import channels_last, face_crop, shaken
+from evaluation.frame_attackers.encoded import channels_last, face_crop, shaken
 from evaluation.image_attackers.base import CHUNK, ImageAttacker, checked
 from evaluation.photos import Knowledge, Photos
 from evaluation.training import optimise

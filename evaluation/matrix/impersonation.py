@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.gates import IMPERSONATES, Gate, beats_noise, claim_verdict
 from evaluation.matrix.jobs import Site, known_target, protected_photos
 from evaluation.matrix.score import frozen_from
 from evaluation.matrix.scoring import Labels, centre_of
-from evaluation.metrics import Bools, Floats, templates, unit
+from evaluation.measures.gates import IMPERSONATES, Gate, beats_noise, claim_verdict
+from evaluation.measures.metrics import Bools, Floats, templates, unit
+from evaluation.measures.protection import targeted_impersonation
+from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
-from evaluation.protection import targeted_impersonation
-from evaluation.statistics import Interval, korn_graubard, paired_difference, per_identity
 
 
 def measure(

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from evaluation.config import EvaluateConfig, Tier
-from evaluation.cost import measured
 from evaluation.errors import EvaluationError
 from evaluation.image_attackers.base import ImageAttacker
-from evaluation.matrix.people import PARTS, Part, restore, shown_as
 from evaluation.matrix.remember import remembering
 from evaluation.matrix.scoring import (
     COMBINATIONS,
@@ -33,12 +31,14 @@ from evaluation.matrix.scoring import (
     threshold_json,
 )
 from evaluation.matrix.store import Store, code_hash, content_key, tensor_hash
-from evaluation.metrics import Floats
+from evaluation.measures.cost import measured
+from evaluation.measures.metrics import Floats
+from evaluation.people import PARTS, Part, restore, shown_as
 from evaluation.photos import Knowledge, Photos
-from evaluation.pool import derived_seed
 from faces.families import Recogniser
 from faces.protection import KnownBlur, Protector, Target
 from faces.samples import linear_to_srgb, srgb_to_linear
+from ground.pool import derived_seed
 
 MakeProtector = Callable[[str], Protector]
 MakeAttacker = Callable[[str, Tier], ImageAttacker]
@@ -184,7 +184,7 @@ def protect(site: Site, protector: str, part: str, frames: int) -> dict[str, Any
 
     Returns:
         ``key`` of the pictures in the store, ``seconds`` of protection (one frame), ``fit_seconds``, ``images``,
-        ``peak_growth_bytes`` (see :class:`evaluation.cost.Cost`).
+        ``peak_growth_bytes`` (see :class:`evaluation.measures.cost.Cost`).
     """
     faces = site.part(part)
     photos, spare = faces.photos, faces.spare

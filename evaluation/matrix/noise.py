@@ -10,7 +10,7 @@ import torch
 from evaluation.matrix.jobs import Site, protect, protected_photos
 from evaluation.matrix.score import clean_sides, frozen_from
 from evaluation.matrix.scoring import Labels, centre_of, centred, compare, net_protection, protection_of_people
-from evaluation.quality import l2_distance
+from evaluation.measures.quality import l2_distance
 
 
 def equal_noise(site: Site, protector: str, key: str, recognisers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -25,19 +25,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.config import Tier
-from evaluation.encoded import channels_last, face_crop, shaken
-from evaluation.gates import POISONS, Gate, beats_noise, claim_verdict, victim_strength
+from evaluation.frame_attackers.encoded import channels_last, face_crop, shaken
 from evaluation.image_attackers.base import CHUNK
 from evaluation.image_attackers.preprocess import TRANSFORMS
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.store import content_key, tensor_hash
-from evaluation.metrics import Floats, Ints
+from evaluation.measures.gates import POISONS, Gate, beats_noise, claim_verdict, victim_strength
+from evaluation.measures.metrics import Floats, Ints
+from evaluation.measures.protection import poisoning_effect
+from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
-from evaluation.pool import derived_seed
-from evaluation.protection import poisoning_effect
-from evaluation.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.training import optimise
 from faces.recognisers import CosineHead, SmallRecogniser
+from ground.pool import derived_seed
 
 SCRATCH = "scratch"
 AS_IS = "as-is"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation import quality
 from evaluation.image_attackers.base import thin
 from evaluation.matrix import utility
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.store import content_key, tensor_hash
+from evaluation.measures import quality
 from evaluation.photos import Photos
 from faces import weights
 from faces.detection import FaceDetector

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.bands import det_band, false_match_interval
 from evaluation.matrix.jobs import Site, adapts
 from evaluation.matrix.scoring import (
     COMBINATIONS,
@@ -26,11 +25,12 @@ from evaluation.matrix.scoring import (
     threshold_from,
     threshold_json,
 )
-from evaluation.metrics import Floats
-from evaluation.pool import derived_seed
-from evaluation.protection import poisoning_effect
-from evaluation.statistics import korn_graubard, per_identity
-from evaluation.threshold import Threshold
+from evaluation.measures.bands import det_band, false_match_interval
+from evaluation.measures.metrics import Floats
+from evaluation.measures.protection import poisoning_effect
+from evaluation.measures.statistics import korn_graubard, per_identity
+from evaluation.measures.threshold import Threshold
+from ground.pool import derived_seed
 
 Frozen = dict[float, Threshold]
 #: Of the bootstrap behind the bands of DET curves, which are for the eye.
@@ -150,7 +150,7 @@ def score(
 
 
 def _delta_accuracy(comparison: Comparison, reference: Comparison) -> float | None:
-    """What a protected gallery costs of the clean rank-1; see :func:`evaluation.protection.poisoning_effect`."""
+    """What a protected gallery costs of the clean rank-1; see :func:`evaluation.poisoning_effect`."""
     clean, poisoned = (per_identity(one.named(), one.probe_id)[1] for one in (reference, comparison))
     effect = poisoning_effect(clean, poisoned, 1 / reference.enrolled)
     return effect.value if effect.defined else None

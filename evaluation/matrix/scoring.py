@@ -14,11 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import Bools, Floats, Ints, ScoreMatrix, eer, embedding_mean, roc_auc, score_matrix, unit
+from evaluation.measures.metrics import (
+    Bools,
+    Floats,
+    Ints,
+    ScoreMatrix,
+    eer,
+    embedding_mean,
+    roc_auc,
+    score_matrix,
+    unit,
+)
+from evaluation.measures.protection import credited, identification_threshold, matches, psr, psr_net, supported_fpir
+from evaluation.measures.statistics import ICC_FLOOR, Interval, auc_interval, korn_graubard, per_identity
+from evaluation.measures.threshold import Threshold, freeze_threshold
 from evaluation.photos import Photos
-from evaluation.protection import credited, identification_threshold, matches, psr, psr_net, supported_fpir
-from evaluation.statistics import ICC_FLOOR, Interval, auc_interval, korn_graubard, per_identity
-from evaluation.threshold import Threshold, freeze_threshold
 
 #: Whether gallery and probe are protected.
 COMBINATIONS: dict[str, tuple[bool, bool]] = {
@@ -173,7 +183,7 @@ def threshold_from(values: Mapping[str, Any]) -> Threshold:
 
 
 def net_protection(accepted: Floats, clean: Floats, people: Ints) -> Interval | None:
-    """:func:`evaluation.protection.psr_net`, or None where fewer than two people match clean.
+    """:func:`evaluation.measures.protection.psr_net`, or None where fewer than two people match clean.
 
     Args:
         accepted: (P,) of the attack.
@@ -242,7 +252,7 @@ def open_set(comparison: Comparison) -> dict[str, Any]:
     the mated people takes part in it. A mated search misses if its mate does not score above the threshold; a guess
     returns somebody with the probability FPIR, and the mate with one over the number of enrolled people. Searches of
     one person are not independent: m of them count as m / (1 + (m - 1) rho), with the correlation that
-    :func:`evaluation.statistics.korn_graubard` assumes at least.
+    :func:`evaluation.measures.statistics.korn_graubard` assumes at least.
 
     Returns:
         ``fnir`` with ``fnir_ci95``, and ``fpir``, the rate aimed at; all None where no rate is supported.

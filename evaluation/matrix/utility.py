@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.attributes import balanced_accuracy, class_agreement, nme_increase
 from evaluation.errors import EvaluationError
 from evaluation.image_attackers.base import thin
 from evaluation.matrix.jobs import Site, guarded
 from evaluation.matrix.store import Store, content_key, tensor_hash
-from evaluation.metrics import Floats, Values, as_array
+from evaluation.measures.attributes import balanced_accuracy, class_agreement, nme_increase
+from evaluation.measures.metrics import Floats, Values, as_array
 from evaluation.photos import Photos
 from faces import weights
 from faces.face_api import chips, load_age_gender_net, load_expression_net, load_landmark_net
@@ -130,7 +130,7 @@ def expression(store: Store, pairs: Pairs) -> Found:
     """How far :class:`faces.face_api.ExpressionNet` answers alike before and after; figures and reasons.
 
     ``expression_unchanged`` is the share of photographs with the same best class, ``expression_agreement`` the mean of
-    1 - total variation of its distributions (:func:`evaluation.attributes.class_agreement`).
+    1 - total variation of its distributions (:func:`evaluation.measures.attributes.class_agreement`).
     """
 
     def read(photos: Photos) -> Tensor:
@@ -192,7 +192,7 @@ def realism(site: Site, everything: Photos, protected: Photos) -> Found:
 def paired_kernel_distance(first: Values, second: Values, identity: Values) -> tuple[float, float]:
     """Kernel distance of two views of the same photographs, unbiased in spite of the pairing.
 
-    The squared maximum mean discrepancy of :func:`evaluation.quality.kernel_distance` takes its two samples as
+    The squared maximum mean discrepancy of :func:`evaluation.measures.quality.kernel_distance` takes its two samples as
     independent. Here they show the same people, so all three of its means leave out pairs of one person. Without
     protection the result is exactly 0. The kernel is (cosine + 1)^3, that is, features have the length sqrt(D).
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import Values, as_array
+from evaluation.measures.metrics import Values, as_array
 
 Format = Literal["png", "jpeg"]
 _MAGIC: dict[Format, bytes] = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}

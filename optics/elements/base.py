@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from optics.elements.masks import PhaseMask
 from optics.errors import OpticsError
-from optics.masks import PhaseMask
 from optics.pupil import PupilGrid
 from optics.sampling import check_wavelengths
 from optics.tensors import hold

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from optics.elements.masks import PhaseMask
 from optics.errors import OpticsError
-from optics.masks import PhaseMask
 from optics.materials import FUSED_SILICA, Material
 from optics.pupil import PupilGrid
 from optics.tensors import hold

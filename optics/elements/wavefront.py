@@ -12,11 +12,11 @@ from torch import nn
 
 from optics.elements.base import PupilElement
 from optics.elements.heights import sample_map
+from optics.elements.zernike import ZernikeBasis
+from optics.elements.zernike_index import ZernikeNorm, ZernikeOrder, convert_coefficients
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
 from optics.sampling import check_wavelengths
-from optics.zernike import ZernikeBasis
-from optics.zernike_index import ZernikeNorm, ZernikeOrder, convert_coefficients
 
 
 class _Spectral(PupilElement):
@@ -97,7 +97,7 @@ class ZernikeWavefront(_Spectral):
         grid: Pupil.
         coefficients_m: Parameter (trained) or tensor (fixed) of shape (J,), or (L, J) with ``wavelengths_m``.
         order: Order of the coefficients.
-        norm: ``"rms"`` or ``"peak"``; None means what :mod:`optics.zernike_index` assumes for the order.
+        norm: ``"rms"`` or ``"peak"``; None means what :mod:`optics.elements.zernike_index` assumes for the order.
         wavelengths_m: Wavelength of each row in metres; None means one wavefront for all.
         dtype: Type of coefficients and basis.
     """

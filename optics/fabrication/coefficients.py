@@ -19,10 +19,10 @@ from typing import Any, Literal, cast
 
 import torch
 
+from optics.elements.zernike import nm_to_noll, noll_to_nm
+from optics.elements.zernike_index import ZernikeNorm, ZernikeOrder, index_to_nm, nm_to_index, rms_of_unit_peak
 from optics.errors import OpticsError
 from optics.fabrication.files import parse_header, read_lines, with_suffix, write_lines, write_new
-from optics.zernike import nm_to_noll, noll_to_nm
-from optics.zernike_index import ZernikeNorm, ZernikeOrder, index_to_nm, nm_to_index, rms_of_unit_peak
 
 _KIND = "optishield zernike coefficients 1"
 _AXES = "x right, y down, angle from +x towards +y, m > 0 cosine, m < 0 sine"

@@ -17,9 +17,9 @@ from optics.fabrication.limits import LimitReport, ProcessLimits, check_limits
 from optics.fabrication.relief import Relief
 from optics.fabrication.stl import Stl
 from optics.fabrication.zygo import Zygo
+from optics.imaging.psf import PupilToPsf
 from optics.lens import ThinLens
 from optics.materials import index_differences
-from optics.psf import PupilToPsf
 
 
 class ReliefFormat(Protocol):

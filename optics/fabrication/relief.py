@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from optics.diffractive import DiffractiveMask
 from optics.elements.base import spread_cells
+from optics.elements.diffractive import DiffractiveMask
+from optics.elements.masks import PhaseMask
 from optics.errors import OpticsError
-from optics.masks import PhaseMask
 from optics.materials import Material, get_material
 from optics.pupil import PupilGrid
 

@@ -9,11 +9,11 @@ from math import isfinite
 import torch
 from torch import nn
 
+from optics.elements.masks import PhaseMask
 from optics.errors import OpticsError
 from optics.fft import fft2
+from optics.imaging.psf import PupilToPsf, cell_integrals
 from optics.lens import ThinLens
-from optics.masks import PhaseMask
-from optics.psf import PupilToPsf, cell_integrals
 from optics.tolerance.resample import CubicResampler
 
 # The index of the mask is interpolated between the material's own values at these distances from the wavelength.
@@ -256,7 +256,7 @@ class ToleranceCamera(nn.Module):
         return field.expand(trials, *field.shape[1:])
 
     def _cells(self, active: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Matrix W of :mod:`optics.psf` at the perturbed scale, shape (B, L, K, length), or the camera's own."""
+        """Matrix W of :mod:`optics.imaging.psf` at the perturbed scale, (B, L, K, length), or the camera's own."""
         shift = self._sensor_shift_m(active)
         if shift is None and "wavelength_m" not in active:
             return self.to_psf.cells
@@ -274,7 +274,7 @@ def _active(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _cell_shares(field: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """Share of the light in each cell from the pupil field of shape (..., L, P, P); see :mod:`optics.psf`."""
+    """Share of the light in each cell from the pupil field of shape (..., L, P, P); see :mod:`optics.imaging.psf`."""
     length = cells.shape[-1]
     spectrum = fft2(field, (length, length))
     # Plain operations, for the curvature needs a second derivative.

@@ -6,7 +6,7 @@ The lamp lights the mask evenly; the lens images the mask onto the sensor. Expec
 
 with the lamp's power P and the brightness B = blur(transmission of the mask). The blur is the diffraction of the lens
 with the defocus of the stage; inside an open mask B is its sum, 1 but for what the rim of the lens diffracts far away.
-Magnification stays as it is in defocus, as in a telecentric lens. Sensor and noise are those of ``optics.sensor``.
+Magnification stays as it is in defocus, as in a telecentric lens. Sensor and noise are those of ``optics.Sensor``.
 
 Imperfections are drawn once from a seed and are open to whoever checks a calibration against the truth. What drifts
 is a function of time alone, so that it does not depend on who looked when.

@@ -15,8 +15,8 @@ from codesign.decoders import augmented
 from codesign.errors import CodesignError
 from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, identity_bits
 from codesign.matching import next_severity
-from evaluation.pool import derived_seed, run_jobs
 from faces.samples import FaceSet
+from ground.pool import derived_seed, run_jobs
 
 CONFIG = TrainMaskConfig.for_budget("standard")
 FAMILIES = baselines(CONFIG)

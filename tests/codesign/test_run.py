@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from codesign.cameras import build, ours
 from codesign.config import TrainMaskConfig
 from optishield.cli import main
-from optishield.runs import RunFolder, stored_config
+from optishield.run.folder import RunFolder, stored_config
 
 # Whole runs take longer than the usual limit when the machine is busy.
 pytestmark = pytest.mark.timeout(600)

@@ -25,7 +25,7 @@ from firmware_bridge.protocols import Armable, Camera, CameraSettings, Device, L
 from firmware_bridge.session.bench import Wanted, read_bench
 from firmware_bridge.wire.link import Link
 from firmware_bridge.wire.serial_transport import SerialTransport
-from optishield.bench_drivers import bench_drivers
+from optishield.bench.drivers import bench_drivers
 from sim.bench.drivers import VirtualBench
 from sim.bench.genicam_feed import GenicamFeed
 from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port

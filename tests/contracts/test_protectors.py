@@ -15,7 +15,7 @@ from codesign.config import TrainMaskConfig
 from codesign.cotrain import make_mask
 from codesign.export import write_camera
 from faces.protection import Protector
-from optishield.runs import RunFolder
+from optishield.run.folder import RunFolder
 from protectors import registry
 from protectors.errors import ProtectorError
 from protectors.registry import make_protector

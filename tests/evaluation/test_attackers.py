@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation import EvaluationError, rank_k, score_matrix
-from evaluation.attackers import (
+from evaluation.frame_attackers.recognisers import (
     Attacker,
     EncodedFaces,
     LinearDiscriminant,

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from evaluation import EvaluationError, ScoreMatrix, det_band, det_curve, false_match_interval, freeze_threshold
-from evaluation.bands import DYAD_CORRELATION_FLOOR
+from evaluation.measures.bands import DYAD_CORRELATION_FLOOR
 
 
 def gallery(people: int, photos: int, seed: int, common: float = 0.5, noise: float = 0.6) -> ScoreMatrix:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation import EvaluationError, Gate, Interval, paired_difference
-from evaluation.gates import (
+from evaluation.measures.gates import (
     BARS,
     beats_noise,
     certificate,

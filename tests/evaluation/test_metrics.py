@@ -21,7 +21,7 @@ from evaluation import (
     templates,
     verification_scores,
 )
-from evaluation.metrics import unit
+from evaluation.measures.metrics import unit
 
 
 def test_a_template_is_the_renormalised_mean_of_unit_embeddings() -> None:

@@ -16,7 +16,7 @@ from evaluation import (
     rank1_trials,
 )
 from evaluation.discriminant import fit_discriminant
-from evaluation.oracle import align_shapes
+from evaluation.frame_attackers.landmarks import align_shapes
 
 EYES, FIVE = (36, 45), [36, 45, 30, 48, 54]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from firmware_bridge.errors import LinkError
-from firmware_bridge.faults import FaultProxy, FaultRates, FaultStream, FaultyTransport
 from firmware_bridge.fw.emulator import Emulator
 from firmware_bridge.wire.link import Link, Refused, StateLost
 from firmware_bridge.wire.serial_transport import SerialTransport
+from sim.bench.faults import FaultProxy, FaultRates, FaultStream, FaultyTransport
 from tests.firmware_bridge.wire_doubles import FakeClock, InProcess, built, smoke
 
 FRAMES = [bytes([1 + index % 255]) * 20 + b"\0" for index in range(1000)]

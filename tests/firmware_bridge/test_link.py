@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from firmware_bridge.errors import LinkError
-from firmware_bridge.faults import FaultRates, FaultyTransport
 from firmware_bridge.fw.emulator import Emulator
 from firmware_bridge.wire import codec, schema
 from firmware_bridge.wire import link as link_module
@@ -19,6 +18,7 @@ from firmware_bridge.wire.codec import Packet, Splitter
 from firmware_bridge.wire.link import Heartbeat, Link, Refused, StateLost
 from firmware_bridge.wire.schema import BY_NAME, NakCode
 from firmware_bridge.wire.serial_transport import SerialTransport
+from sim.bench.faults import FaultRates, FaultyTransport
 from tests.firmware_bridge.wire_doubles import FakeClock, InProcess, built, opened, pattern, show
 
 BAD_WIRE = FaultRates(drop=0.05, flip=0.05, duplicate=0.05, truncate=0.05)

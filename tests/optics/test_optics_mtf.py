@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from optics import OpticsError, PointPsf, PupilGrid, PupilToPsf, ThinLens, zernike_basis
-from optics.mtf import encircled_energy, ideal_mtf, psf_mtf, strehl_ratio
+from optics.imaging.mtf import encircled_energy, ideal_mtf, psf_mtf, strehl_ratio
 
 LENS = ThinLens(4e-3, 1.0)
 GRID = PupilGrid(0.5e-3, 256)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from optics import OpticsError, PupilGrid, PupilToPsf, ThinLens, zernike_basis
-from optics.mtf import ideal_mtf, psf_mtf
+from optics.imaging.mtf import ideal_mtf, psf_mtf
 from optics.pictures import (
     mask_figure,
     mtf_figure,

@@ -20,8 +20,8 @@ from firmware_bridge.devices.genicam import GenicamCamera
 from firmware_bridge.devices.gentl import gentl_camera
 from firmware_bridge.devices.slm_window import SlmWindow
 from firmware_bridge.devices.uvc import UvcCamera
-from optishield.bench_drivers import AravisOptions, GentlOptions, SlmOptions, UvcOptions
-from optishield.bench_view import Look, dark_gate, focus_gate, light_gate, look, picture
+from optishield.bench.drivers import AravisOptions, GentlOptions, SlmOptions, UvcOptions
+from optishield.bench.view import Look, dark_gate, focus_gate, light_gate, look, picture
 from tests.firmware_bridge.camera_doubles import gige_port, waits_for_the_port
 from tests.firmware_bridge.wire_doubles import built
 from tests.optishield.bench_doubles import BENCH, CAPTURE, FRAMES, PLAN, run, write_sources

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from optishield.config import differing_keys, known_keys, load_config, parse_set, to_toml, write_config
 from optishield.errors import ConfigError
+from optishield.run.settings import differing_keys, known_keys, load_config, parse_set, to_toml, write_config
 
 
 def test_later_layers_win(settings: Any, tmp_path: Path) -> None:

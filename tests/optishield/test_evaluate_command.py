@@ -53,9 +53,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Job], l
             calls.append(config)
             return job(config, run, **rest)
 
-        module = types.ModuleType("evaluation.matrix.run")
+        module = types.ModuleType("evaluation.run")
         module.evaluate = recorded  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "evaluation.matrix.run", module)
+        monkeypatch.setitem(sys.modules, "evaluation.run", module)
         return calls
 
     return install
@@ -238,7 +238,7 @@ def test_weights_that_attackers_and_recognisers_need_are_registered() -> None:
     from evaluation.image_attackers import attacker_names
     from faces.families import recogniser_names
     from faces.weights import info
-    from optishield.evaluate_command import _WEIGHTS_OF_ATTACKERS, _WEIGHTS_OF_PHOTOGRAPHS
+    from optishield.commands.evaluate import _WEIGHTS_OF_ATTACKERS, _WEIGHTS_OF_PHOTOGRAPHS
 
     assert set(_WEIGHTS_OF_ATTACKERS) <= set(attacker_names())
     needed = [*recogniser_names(), *_WEIGHTS_OF_PHOTOGRAPHS, *(n for ns in _WEIGHTS_OF_ATTACKERS.values() for n in ns)]

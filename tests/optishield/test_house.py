@@ -117,7 +117,7 @@ def test_help_and_settings_do_not_load_torch() -> None:
         "import sys\n"
         "from optishield.cli import main\n"
         "assert all(main([*words, '--help']) == 0 for words in ([], ['train-mask'], ['evaluate']))\n"
-        "import optishield.runs, optishield.progress\n"
+        "import optishield.run.folder, optishield.progress\n"
         "heavy = {'torch', 'cv2', 'scipy', 'matplotlib', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert main(['config', 'show']) == 0\n"
@@ -139,7 +139,7 @@ def test_documented_commands_exist(name: str) -> None:
 
     from codesign.config import TrainMaskConfig
     from optishield.cli import app
-    from optishield.config import known_keys
+    from optishield.run.settings import known_keys
 
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     lines = [line for line in _shell_lines((ROOT / name).read_text(encoding="utf-8")) if line]

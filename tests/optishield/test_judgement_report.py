@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optishield import judgement, judgement_report, judgement_tables
-from optishield import judgement_figures as charts
 from optishield.errors import OptiShieldError
+from optishield.report import charts
+from optishield.report import evaluation as judgement_report
+from optishield.report import standings as judgement
+from optishield.report import tables as judgement_tables
 
 ENCODER, CLOAK, MILD = "optical-encoder:run=/somewhere/runs/a-run,px=112", "cloak:budget=0.05", "cloak:budget=0.02"
 PIXELATE, BLUR = "pixelate:cells=28", "gaussian-blur:sd=0.05,px=112"

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from evaluation.protocols import Progress, StageProgress
+from ground.protocols import Progress, StageProgress
 from optishield.progress import BarProgress, LineProgress, QuietProgress, choose_progress
 
 

@@ -22,11 +22,13 @@ from faces.families import load_recogniser
 from faces.folders import crop_face
 from faces.protection import Declaration, Threat
 from faces.synthetic import generate
-from optishield import files, protect_photos, verification
+from ground import files
 from optishield.cli import main
-from optishield.photo_faces import find_faces
-from optishield.photo_files import read_photo
-from optishield.verification import THRESHOLDS, Verifier, judges
+from photos import protection as protect_photos
+from photos import verification
+from photos.files import read_photo
+from photos.frames import find_faces
+from photos.verification import THRESHOLDS, Verifier, judges
 from protectors import registry
 from protectors.base import PhotoProtector
 

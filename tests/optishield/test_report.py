@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optishield import figures, findings, pictures, report
 from optishield.errors import OptiShieldError
+from optishield.report import figures, findings, pictures
+from optishield.report import mask as report
 
 
 def face_points() -> np.ndarray:

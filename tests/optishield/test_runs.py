@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.protocols import RunStore
-from optishield import files, runs
+from ground import files
+from ground.errors import GroundError
+from ground.protocols import RunStore
 from optishield.errors import RunError
-from optishield.runs import RunFolder, stored_config
+from optishield.run import folder as runs
+from optishield.run.folder import RunFolder, stored_config
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -163,7 +165,7 @@ def test_names_stay_inside_the_folder(make: Any, tmp_path: Path, name: str) -> N
 
 def test_json_refuses_what_it_cannot_hold_and_names_the_key(make: Any, tmp_path: Path) -> None:
     run = make(out=tmp_path / "r")
-    with pytest.raises(RunError, match=r"a\.json: rates\[1\] is inf"):
+    with pytest.raises(GroundError, match=r"a\.json: rates\[1\] is inf"):
         run.write_json("a.json", {"rates": [0.0, float("inf")]})
     with pytest.raises(RunError, match=r"metrics\.jsonl: x holds a set"):
         run.log_metrics({"x": {1, 2}})
@@ -237,8 +239,8 @@ def test_a_folder_below_a_file_is_refused(make: Any, tmp_path: Path) -> None:
 _VICTIM = """
 import os, signal, sys
 from pathlib import Path
-from optishield import files
-from optishield.runs import RunFolder
+from ground import files
+from optishield.run.folder import RunFolder
 
 run = RunFolder(Path(sys.argv[1]))
 run.log_metrics({"stage": "a"})
@@ -257,7 +259,7 @@ def test_kill_in_the_middle_of_a_write(make: Any, settings: Any, tmp_path: Path)
     run = make(out=tmp_path / "r")
     run.write_json("summary.json", {"rank1": 0.5})
     run.close()
-    root = Path(runs.__file__).resolve().parent.parent
+    root = Path(runs.__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-c", _VICTIM, str(run.path)], env={**os.environ, "PYTHONPATH": str(root)}, timeout=60
     )

@@ -21,7 +21,7 @@ from codesign.cotrain import make_mask
 from codesign.export import write_camera
 from faces.samples import linear_to_srgb, srgb_to_linear
 from optics import convolve
-from optishield.runs import RunFolder
+from optishield.run.folder import RunFolder
 from protectors.errors import ProtectorError
 from protectors.optical_encoder import OpticalEncoder, grey_noise_e, load_camera, photo_psf
 from protectors.resampling import area_resample

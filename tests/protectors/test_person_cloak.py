@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation.quality import ssim
+from evaluation.measures.quality import ssim
 from faces.alignment import align
 from faces.families import load_recogniser
 from protectors.auxiliary import Faces, auxiliary_faces

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
+from evaluation import people
 from evaluation.config import EvaluateConfig, controls
-from evaluation.matrix import people
-from evaluation.matrix.run import evaluate
+from evaluation.run import evaluate
 from optishield.progress import QuietProgress
-from optishield.runs import RunFolder
+from optishield.run.folder import RunFolder
 from tests.evaluation.matrix import matrix_fakes
 
 Evaluate = Callable[..., dict[str, Any]]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from evaluation.gates import Gate, claim_verdict
-from evaluation.matrix.claims import own_claims
-from evaluation.statistics import Interval
+from evaluation.measures.gates import Gate, claim_verdict
+from evaluation.measures.statistics import Interval
+from evaluation.verdicts.claims import own_claims
 
 
 @pytest.mark.parametrize(

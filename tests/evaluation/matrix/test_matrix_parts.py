@@ -18,10 +18,8 @@ from torch import Tensor
 
 from evaluation import EvaluationError, Threshold
 from evaluation.config import EvaluateConfig, controls
-from evaluation.matrix import jobs, presets, tables
-from evaluation.matrix.certificates import channel_bits
+from evaluation.matrix import jobs
 from evaluation.matrix.jobs import Site
-from evaluation.matrix.people import Part, check_parts, restore, store
 from evaluation.matrix.perceptual import check_no_near_duplicates, perceptual_hashes
 from evaluation.matrix.remember import remembering
 from evaluation.matrix.scoring import (
@@ -36,12 +34,15 @@ from evaluation.matrix.scoring import (
     protection_of_people,
 )
 from evaluation.matrix.store import Store, content_key
+from evaluation.people import Part, check_parts, restore, store
 from evaluation.photos import Photos
-from evaluation.pool import open_engine
+from evaluation.verdicts import presets, tables
+from evaluation.verdicts.certificates import channel_bits
 from faces.errors import FacesError
 from faces.protection import KnownBlur
 from faces.samples import FaceSet, five_points, linear_to_srgb, srgb_to_linear
-from optishield.runs import RunFolder
+from ground.pool import open_engine
+from optishield.run.folder import RunFolder
 from tests.evaluation.matrix import matrix_fakes
 from tests.evaluation.matrix.conftest import small
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evaluation import EvaluationError
-from evaluation.matrix import people
+from evaluation import EvaluationError, people
 from faces.folders import FolderFaces
 from faces.samples import five_points
 from tests.evaluation.matrix import matrix_fakes

@@ -17,9 +17,9 @@ from evaluation.matrix import quality, utility
 from evaluation.matrix.jobs import Site
 from evaluation.matrix.scoring import Labels, compare, figures, open_set
 from evaluation.matrix.store import Store
-from evaluation.metrics import unit
+from evaluation.measures.metrics import unit
+from evaluation.measures.threshold import Threshold
 from evaluation.photos import Photos
-from evaluation.threshold import Threshold
 from faces import weights
 from faces.samples import FaceSet, five_points
 from faces.synthetic.identity import draw_identity

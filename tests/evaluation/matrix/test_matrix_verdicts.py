@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.matrix.verdicts import Judged, judge, surrogates
-from optics.information import Certificate
+from evaluation.limits.information import Certificate
+from evaluation.verdicts.rows import Judged, judge, surrogates
 
 PEOPLE = 40
 PROTECTORS: dict[str, dict[str, Any]] = {

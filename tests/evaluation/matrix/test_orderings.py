@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from evaluation.config import EvaluateConfig, Preset
-from evaluation.matrix import orderings, poison
-from evaluation.matrix.orderings import EQUAL_SSIM, STATEMENTS, decide
+from evaluation.matrix import poison
 from evaluation.matrix.poison import AS_IS, SCRATCH
-from evaluation.quality import ssim
+from evaluation.measures.quality import ssim
+from evaluation.verdicts import orderings
+from evaluation.verdicts.orderings import EQUAL_SSIM, STATEMENTS, decide
 from tests.evaluation.matrix import matrix_fakes
 
 Evaluate = Callable[..., dict[str, Any]]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.gates import LEAST_ACCURACY, LEAST_ACCURACY_LOW
 from evaluation.matrix import poison
 from evaluation.matrix.poison import ADVERSARIAL, AS_IS, SCRATCH, Budget, Learnt, ScratchVictim
+from evaluation.measures.gates import LEAST_ACCURACY, LEAST_ACCURACY_LOW
 from evaluation.photos import Photos
 from faces.samples import five_points
 from tests.evaluation.matrix import matrix_fakes

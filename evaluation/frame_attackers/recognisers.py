@@ -1,0 +1,262 @@
+"""Attackers who know the camera: each is trained on its frames and returns one embedding for each capture.
+
+Every attacker sees what leaves the sensor, knows the mask and the exposure, and may use all training people. Faces are
+aligned with their *true* points, so a camera cannot look private only because a detector failed on its frames. Noise is
+drawn afresh in every training step: the attacker owns the same camera and can expose as often as it likes. Nothing of
+the test people is seen before the attacker is finished.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation.discriminant import Discriminant, fit_discriminant
+from evaluation.frame_attackers.encoded import EncodedFaces, channels_last, contrast, face_crop
+from evaluation.frame_attackers.inverters import UNetInverter, WienerFilter
+from evaluation.training import optimise, people_of
+from faces.recognisers import CosineHead, SFace, SmallRecogniser
+
+__all__ = [
+    "Attacker",
+    "EncodedFaces",
+    "LinearDiscriminant",
+    "SFaceAttacker",
+    "ScratchRecogniser",
+    "UNetInverter",
+    "WienerFilter",
+    "face_crop",
+]
+
+#: Rows of the closed-form attackers: more settle nothing and cost memory (1728 features of 8 bytes each in colour).
+_MOST_ROWS = 30_000
+
+# Mean and standard deviation of 8-bit photographs inside the standard crop.
+_PHOTO_MEAN, _PHOTO_SD = 115.0, 52.0
+
+
+class Attacker(ABC):
+    """One way to name the people in encoded frames.
+
+    Attributes:
+        name: short name used in results.
+        knowledge: what the attacker knows and trains on, for the report.
+    """
+
+    name: str
+    knowledge: str
+
+    @abstractmethod
+    def fit(self, faces: EncodedFaces) -> None:
+        """Prepare on the training people."""
+
+    @abstractmethod
+    def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
+        """One unit vector (N, D) for each capture, from one exposure whose noise comes from ``seed``."""
+
+
+class LinearDiscriminant(Attacker):
+    """Closed-form two-covariance discriminant on aligned pixels: no training luck, strong where noise dominates.
+
+    Args:
+        seed: of the noise.
+        size: side of the crop.
+        copies: exposures of each training capture, as far as the number of rows stays bounded.
+        face_scale: see :func:`face_crop`.
+    """
+
+    knowledge = "trains on encoded frames of other people (closed form)"
+
+    def __init__(self, *, seed: int, size: int = 24, copies: int = 3, face_scale: float = 0.8) -> None:
+        self.name = "linear-discriminant"
+        self.seed, self.size, self.copies, self.face_scale = seed, size, copies, face_scale
+
+    def _rows(self, faces: EncodedFaces, generator: torch.Generator) -> Tensor:
+        crops = [
+            face_crop(
+                faces.read(faces.signal[pick], generator),
+                faces.points5[pick],
+                faces.scene_px,
+                self.size,
+                self.face_scale,
+            )
+            for pick in torch.arange(len(faces)).split(512)
+        ]
+        return torch.cat(crops).flatten(1)
+
+    def fit(self, faces: EncodedFaces) -> None:
+        """Fit the discriminant to noisy aligned pixels of the training people."""
+        place, _ = people_of(faces.identity)
+        generator = torch.Generator().manual_seed(self.seed)
+        copies = max(1, min(self.copies, _MOST_ROWS // len(faces)))
+        rows = torch.cat([self._rows(faces, generator) for _ in range(copies)])
+        self._map = fit_discriminant(rows.double().numpy(), place.repeat(copies).numpy(), ridge=1e-2)
+
+    def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
+        """Project one exposure of each capture; see :meth:`Attacker.embed`."""
+        rows = self._rows(faces, torch.Generator().manual_seed(seed))
+        return functional.normalize(torch.from_numpy(self._map(rows.double().numpy())).float(), dim=1)
+
+
+class ScratchRecogniser(Attacker):
+    """A residual network trained from scratch on encoded frames with a margin softmax.
+
+    Args:
+        seed: of weights, batches and noise.
+        steps: training steps.
+        batch: faces in a step.
+        size: side of the crop that the network sees.
+        face_scale: see :func:`face_crop`.
+    """
+
+    knowledge = "trains a recogniser from scratch on encoded frames of other people"
+
+    def __init__(self, *, seed: int, steps: int, batch: int = 64, size: int = 32, face_scale: float = 0.8) -> None:
+        self.name = "scratch-recogniser"
+        self.seed, self.steps, self.batch, self.size, self.face_scale = seed, steps, batch, size, face_scale
+
+    def _input(self, faces: EncodedFaces, pick: Tensor, generator: torch.Generator) -> Tensor:
+        frames = (faces.read(faces.signal[pick], generator) - self._mean) / (4 * self._sd) + 0.5
+        crop = face_crop(frames, faces.points5[pick], faces.scene_px, self.size, self.face_scale)
+        return crop.contiguous(memory_format=torch.channels_last)
+
+    def fit(self, faces: EncodedFaces) -> None:
+        """Train network and head; the head is thrown away."""
+        place, people = people_of(faces.identity)
+        generator = torch.Generator().manual_seed(self.seed)
+        self._mean, self._sd = contrast(faces, generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.network = channels_last(SmallRecogniser(faces.signal.shape[1], self.size))
+            head = CosineHead(self.network.embedding_dim, people, margin=0.0, scale=20.0)
+        self.network.train()
+
+        def loss(step: int) -> Tensor:
+            # A full margin from the start holds a fresh network back; it grows over the first third.
+            head.margin = 0.2 * min(1.0, step / (0.3 * self.steps))
+            pick = torch.randint(len(faces), (self.batch,), generator=generator)
+            return head.loss(self.network(self._input(faces, pick, generator)), place[pick])
+
+        parameters = [*self.network.parameters(), *head.parameters()]
+        optimise([(parameters, 3e-3)], loss, steps=self.steps, weight_decay=5e-2)
+        self.network.eval()
+
+    @torch.no_grad()
+    def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
+        """Embed one exposure of each capture; see :meth:`Attacker.embed`."""
+        generator = torch.Generator().manual_seed(seed)
+        parts = torch.arange(len(faces)).split(256)
+        return torch.cat([self.network.embed(self._input(faces, pick, generator)) for pick in parts])
+
+
+class SFaceAttacker(Attacker):
+    """The pretrained recogniser on encoded or restored frames: as it is, adapted in closed form, or fine-tuned.
+
+    Args:
+        name: name in the results.
+        knowledge: what it knows, for the report.
+        seed: of batches and noise.
+        steps: fine-tuning steps; 0 leaves the network as published.
+        last_layer: fine-tune only what follows the last feature map (6.4 of 10 million weights), on features computed
+            once: many more steps for the same time, at the full resolution of the network.
+        adapt: fit a closed-form discriminant to its embeddings of the training people.
+        restore: (frames (N, C, n, n)) -> images (N, C, m, m) shown to the recogniser, for example a Wiener filter and
+            the display curve; None shows the frames themselves.
+        network: SFace in eval mode; it is copied before training.
+        batch: faces in a step.
+        rate: peak learning rate of the backbone (the new head learns ten times faster).
+        adapt_limit: most training captures that are embedded for ``adapt``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        knowledge: str,
+        network: SFace,
+        *,
+        seed: int,
+        steps: int = 0,
+        last_layer: bool = False,
+        adapt: bool = False,
+        restore: Callable[[Tensor], Tensor] | None = None,
+        batch: int = 32,
+        rate: float = 1e-3,
+        adapt_limit: int = 2000,
+    ) -> None:
+        self.name, self.knowledge = name, knowledge
+        self.network = channels_last(copy.deepcopy(network))
+        self.seed, self.steps, self.adapt, self.restore = seed, steps, adapt, restore
+        self.batch, self.rate, self.adapt_limit, self.last_layer = batch, rate, adapt_limit, last_layer
+        self._map: Discriminant | None = None
+
+    def _crop(self, faces: EncodedFaces, pick: Tensor, generator: torch.Generator) -> Tensor:
+        frames = faces.read(faces.signal[pick], generator)
+        images = frames if self.restore is None else self.restore(frames)
+        return face_crop(images, faces.points5[pick], faces.scene_px, self.network.input_size[0])
+
+    def _input(self, faces: EncodedFaces, pick: Tensor, generator: torch.Generator) -> Tensor:
+        # One fixed affine map for all faces: the mean and contrast that published photos have.
+        levels = (self._crop(faces, pick, generator) - self._mean) / self._sd * _PHOTO_SD + _PHOTO_MEAN
+        return levels.clamp(0.0, 255.0).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+    def fit(self, faces: EncodedFaces) -> None:
+        """Measure the contrast of the images, then fine-tune and adapt as asked."""
+        place, people = people_of(faces.identity)
+        generator = torch.Generator().manual_seed(self.seed)
+        pick = torch.randint(len(faces), (min(256, len(faces)),), generator=generator)
+        with torch.no_grad():
+            crop = self._crop(faces, pick, generator)
+        self._mean, self._sd = float(crop.mean()), float(crop.std().clamp_min(1e-6))
+        if self.steps:
+            self._fine_tune(faces, place, people, generator)
+        self.network = channels_last(self.network.folded())
+        if self.adapt:
+            pick = torch.randperm(len(faces), generator=generator)[: self.adapt_limit]
+            rows = self._raw(faces, pick, generator).double().numpy()
+            self._map = fit_discriminant(rows, place[pick].numpy(), ridge=1e-2)
+
+    def _fine_tune(self, faces: EncodedFaces, place: Tensor, people: int, generator: torch.Generator) -> None:
+        network = self.network
+        if self.last_layer:
+            with torch.no_grad():
+                parts = torch.arange(len(faces)).split(64)
+                maps = torch.cat([network.features(self._input(faces, part, generator)).half() for part in parts])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            head = CosineHead(network.embedding_dim, people)
+            tail = [network.feature_norm, network.project, network.embedding_norm]
+            # Encoded frames have other statistics than photographs: batch norm must follow them.
+            for part_of in tail if self.last_layer else [network]:
+                part_of.train()
+            network.dropout.eval()
+            weights = [w for module in (tail if self.last_layer else [network]) for w in module.parameters()]
+
+            def loss(step: int) -> Tensor:
+                pick = torch.randint(len(faces), (self.batch,), generator=generator)
+                if self.last_layer:
+                    rows = network.embedding_norm(network.project(network.feature_norm(maps[pick].float()).flatten(1)))
+                else:
+                    with torch.no_grad():
+                        images = self._input(faces, pick, generator)
+                    rows = network(images)
+                return head.loss(rows, place[pick])
+
+            groups = [(weights, self.rate), (list(head.parameters()), 10 * self.rate)]
+            optimise(groups, loss, steps=self.steps, weight_decay=1e-2)
+        network.eval()
+
+    @torch.no_grad()
+    def _raw(self, faces: EncodedFaces, pick: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([self.network.embed(self._input(faces, part, generator)) for part in pick.split(64)])
+
+    def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
+        """Embed one exposure of each capture; see :meth:`Attacker.embed`."""
+        rows = self._raw(faces, torch.arange(len(faces)), torch.Generator().manual_seed(seed))
+        if self._map is None:
+            return rows
+        return functional.normalize(torch.from_numpy(self._map(rows.double().numpy())).float(), dim=1)

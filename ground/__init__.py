@@ -1,0 +1,1 @@
+"""What every room stands on: atomic files, worker processes, and protocols of run folders and progress."""

@@ -1,0 +1,1 @@
+"""Reports: one page of HTML for a run, with its figures, pictures and tables."""
