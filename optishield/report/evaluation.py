@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from ground.files import write_atomic
 from optishield.errors import OptiShieldError
 from optishield.report import charts, figures, pictures, tables
 from optishield.report.findings import Summary, known, number, percent
+from optishield.report.page import render_page
 from optishield.report.standings import (
     COMBINATIONS,
     LEVELS,
@@ -338,16 +338,7 @@ def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
 
 def render(summary: Summary, arrays: Arrays) -> str:
     """The page as text; see :func:`write_judgement`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("optishield.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sheets = [environment.loader.get_source(environment, name)[0] for name in ("report.css", "evaluation.css")]  # type: ignore[union-attr]
-    page = environment.get_template("evaluation.html.j2")
-    return page.render(style=Markup("\n".join(sheets)), **_context(summary, arrays))
+    return render_page("evaluation.html.j2", ("report.css", "evaluation.css"), _context(summary, arrays))
 
 
 def write_judgement(out: Path, summary: Summary, arrays: Arrays) -> Path:

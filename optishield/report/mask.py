@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -270,15 +269,7 @@ def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
 
 def render(summary: Summary, arrays: Arrays) -> str:
     """The page as text; see :func:`write_report`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("optishield.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = Markup(environment.loader.get_source(environment, "report.css")[0])  # type: ignore[union-attr]
-    return environment.get_template("report.html.j2").render(style=style, **_context(summary, arrays))
+    return render_page("report.html.j2", ("report.css",), _context(summary, arrays))
 
 
 def write_report(out: Path, summary: Summary, arrays: Arrays) -> Path:
