@@ -38,6 +38,7 @@ from optishield.report.findings import (
     span,
     title,
 )
+from optishield.report.page import render_page
 
 Arrays = Mapping[str, NDArray[Any]]
 
