@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from optishield.devices import DeviceName, choose
 from optishield.errors import ConfigError, ExitCode, one_line
+
+if TYPE_CHECKING:
+    import torch
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings as TOML.")]
+Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
 
 SUMMARY = "summary.json"
+
+
+def show_help(context: typer.Context) -> None:
+    """Callback of a group of commands: without a command it shows its help, as a mistake (exit code 2)."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def chosen_device(name: DeviceName) -> torch.device:
+    """The device of ``--device``; where ``auto`` takes another one than the CPU, a line on stderr says so.
+
+    Raises:
+        ConfigError: CUDA was asked for and is absent.
+    """
+    device = choose(name)
+    if name == DeviceName.auto and device.type != "cpu":
+        say(f"computing on {device}; --device cpu computes on the processor")
+    return device
 
 
 def photo_folder(path: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optishield.console import Json, Quiet, end_on_unmet, print_json, print_pairs, say
+from optishield.console import Json, Quiet, end_on_unmet, print_json, print_pairs, say, show_help
 from optishield.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 bench_app = typer.Typer(
     help="An optical bench: find, test and watch its devices; take, seal, check and export sessions.",
-    no_args_is_help=True,
+    callback=show_help,
+    invoke_without_command=True,
 )
 
 _BenchFile = Annotated[Path, typer.Argument(metavar="BENCH.toml", help="File of the bench.")]

@@ -7,27 +7,31 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from optishield.errors import user_error
+import typer
+
+from ground.gates import Gate
+from optishield.console import Json, print_json
+from optishield.errors import ExitCode, user_error
 from optishield.run.environment import package_version, processor_name
 
 
-@dataclass(frozen=True)
-class Check:
-    """One examined thing: its name, whether it is as it should be, and the facts in one line."""
+def doctor(json_output: Json = False) -> None:
+    """Check what this installation can do: Python, torch, OpenCV, weights, cache folder."""
+    checks = examine()
+    sound = all(check.passed for check in checks)
+    if json_output:
+        listed = [{"name": check.name, "ok": check.passed, "text": check.reason} for check in checks]
+        print_json({"ok": sound, "checks": listed})
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.reason}")
+    if not sound:
+        raise typer.Exit(ExitCode.BAD_INPUT)
 
-    name: str
-    ok: bool
-    text: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-
-def examine() -> list[Check]:
+def examine() -> list[Gate]:
     """Run all checks. A check that fails says what to change; none stops the others."""
     checks = {
         "python": _python,
@@ -40,7 +44,7 @@ def examine() -> list[Check]:
     return [_guarded(name, check) for name, check in checks.items()]
 
 
-def _guarded(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
+def _guarded(name: str, check: Callable[[], tuple[bool, str]]) -> Gate:
     try:
         ok, text = check()
     except ImportError as error:
@@ -48,7 +52,7 @@ def _guarded(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
     except (OSError, ValueError) as error:
         known = user_error(error)
         ok, text = False, known[0] if known is not None else str(error)
-    return Check(name, ok, text)
+    return Gate(name, ok, text)
 
 
 def _python() -> tuple[bool, str]:

@@ -200,7 +200,8 @@ class RunFolder:
         """Append one line to ``metrics.jsonl``; a line that does not fit on the disk is taken back.
 
         Raises:
-            RunError: a value that JSON cannot hold (its key is named), or the disk is full.
+            GroundError: A value that JSON cannot hold; its key is named.
+            RunError: The disk is full or read-only.
         """
         line = json.dumps(plain(dict(values), METRICS), ensure_ascii=False, allow_nan=False) + "\n"
         metrics = self._path / METRICS
@@ -261,7 +262,8 @@ class RunFolder:
         """Store JSON, atomically; see ``ground.jsonable.plain`` for what becomes of numpy, torch and NaN.
 
         Raises:
-            RunError: a value that JSON cannot hold (its key is named), or the disk is full.
+            GroundError: A value that JSON cannot hold; its key is named.
+            RunError: The disk is full or read-only.
         """
         return self.write_bytes(name, json_bytes(value, name))
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.main import get_command
 
 from faces.errors import FacesError
 from optishield import __version__
-from optishield.cli import main
+from optishield.cli import app, main
 
 SNAPSHOTS = Path(__file__).with_name("cli_errors.json")
 
@@ -349,3 +350,23 @@ def test_error_messages_match_the_snapshot(
     if os.environ.get("OPTISHIELD_UPDATE_SNAPSHOTS") == "1":
         SNAPSHOTS.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     assert found == json.loads(SNAPSHOTS.read_text())
+
+
+def test_a_group_of_commands_without_a_command_shows_its_help(capsys: Any) -> None:
+    def groups(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        if hasattr(command, "commands"):
+            yield words, command
+            for name, child in command.commands.items():
+                yield from groups(child, (*words, name))
+
+    found = dict(groups(get_command(app), ()))
+    assert {(), ("bench",), ("weights",), ("config",)} <= found.keys()
+    for words, command in found.items():
+        assert main(words) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert lines[0] == " ".join(["Usage: optishield", *words, "[OPTIONS] COMMAND [ARGS]..."])
+        assert {line.split()[0] for line in lines if line.startswith("  ")} >= command.commands.keys()
+        assert main([*words, "--help"]) == 0
+        assert capsys.readouterr().out == err
