@@ -25,7 +25,7 @@ if __name__ == "__main__":
     # The checkout is the product: it need not be installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Check, Frame, Identity, Levels, Origin
+from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Frame, Identity, Levels, Origin
 from firmware_bridge.session.bench import BenchFile, Driver, Wanted, open_bench
 from firmware_bridge.session.files import sync_folder
 from firmware_bridge.session.folder import create
@@ -33,6 +33,7 @@ from firmware_bridge.session.frames import npy_header
 from firmware_bridge.session.plan import Plan
 from firmware_bridge.session.run import BATCH, Session
 from firmware_bridge.session.seal import seal, verify
+from ground.gates import Gate
 
 WIDTH, HEIGHT = 640, 480
 
@@ -50,7 +51,7 @@ class ReadyCamera:
         """Which device this is."""
         return self._identity
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Nothing to test."""
         return []
 

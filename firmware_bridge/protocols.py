@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.errors import DeviceError
+from ground.gates import Gate
 
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -48,21 +49,6 @@ class Identity:
     serial: str
     firmware: str
     origin: Origin
-
-
-@dataclass(frozen=True)
-class Check:
-    """One result of a self-test.
-
-    Attributes:
-        name: what was tried.
-        passed: None where it could not be tried.
-        reason: what was found, and what to change.
-    """
-
-    name: str
-    passed: bool | None
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -237,7 +223,7 @@ class Device(Protocol):
         """Which device this is."""
         ...
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """What can be checked without an operator; leaves the device safe."""
         ...
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.errors import DeviceError
-from firmware_bridge.protocols import Armable, Check, Identity, Levels, MaskCapabilities, MaskDevice, Pattern, Shown
+from firmware_bridge.protocols import Armable, Identity, Levels, MaskCapabilities, MaskDevice, Pattern, Shown
+from ground.gates import Gate
 
 
 @dataclass(frozen=True)
@@ -173,10 +174,10 @@ class CommandVector:
         """Bring all actuators to the safe level; may be called again."""
         self.park()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """The safe level is read back."""
         shown = self.park()
-        return [Check("mask parked", True, f"it applies {shown.pattern_id:08x}")]
+        return [Gate("mask parked", True, f"it applies {shown.pattern_id:08x}")]
 
     def _apply(self, pattern: Pattern, *, parked: bool) -> Shown:
         self._write(pattern.levels)
@@ -274,11 +275,11 @@ class DeformableMirror:
         """Relax all actuators and let go; may be called again."""
         self._mask.close()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """That both limits hold. Not the test of the mask behind it, whose patterns a membrane need not bear."""
         can, limits = self.capabilities(), self._limits
         flat = _uniform(can, limits.low).levels
-        checks = [Check("mask parked", self.park().parked, "all actuators are relaxed")]
+        checks = [Gate("mask parked", self.park().parked, "all actuators are relaxed")]
         trials = [("mask keeps its stroke", limits.high + 1, limits.high + 1 < 1 << can.bits)]
         trials.append(
             (
@@ -289,13 +290,13 @@ class DeformableMirror:
         )
         for name, level, possible in trials:
             if not possible:
-                checks.append(Check(name, None, "no level of the device exceeds it"))
+                checks.append(Gate(name, None, "no level of the device exceeds it"))
                 continue
             wrong = flat.copy()
             wrong[0, 0] = level
             try:
                 self.stage(Pattern(wrong))
-                checks.append(Check(name, False, f"level {level} was staged; correct the limits"))
+                checks.append(Gate(name, False, f"level {level} was staged; correct the limits"))
             except DeviceError as error:
-                checks.append(Check(name, True, f"refused: {error}"))
+                checks.append(Gate(name, True, f"refused: {error}"))
         return checks

@@ -18,7 +18,8 @@ from firmware_bridge.devices.aravis_wire import AravisWire
 from firmware_bridge.devices.frames import FrameOrder, check_settings, read_back, right_justified
 from firmware_bridge.devices.genicam_wire import Arrived, Held, Wire
 from firmware_bridge.errors import DeviceError
-from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Check, Frame, Identity, Levels, Origin
+from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Frame, Identity, Levels, Origin
+from ground.gates import Gate
 
 _RETRY_S = 0.2
 # Numbers of the pixel formats that hold one unpacked value per pixel (GenICam Pixel Format Naming Convention).
@@ -152,20 +153,20 @@ class GenicamCamera:
         self._closed = True
         self._release()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Settings that read back, a frame that comes, and a second one after it."""
         can = self._capabilities
         low_s, high_s = can.exposure_s
         wanted_s = min(max(0.01, low_s), high_s)
         found = self.configure(CameraSettings(wanted_s, can.gain_db[0], can.bits[0]))
-        checks = [Check("camera reads back", True, f"exposure {found.exposure_s:g} s, gain {found.gain_db:g} dB")]
+        checks = [Gate("camera reads back", True, f"exposure {found.exposure_s:g} s, gain {found.gain_db:g} dB")]
         self.start()
         try:
             first, second = self.grab(5.0), self.grab(5.0)
             step = second.frame_id - first.frame_id
-            checks.append(Check("camera counts", step == 1, f"two frames, whose ids differ by {step}"))
+            checks.append(Gate("camera counts", step == 1, f"two frames, whose ids differ by {step}"))
         except DeviceError as error:
-            checks.append(Check("camera counts", False, str(error)))
+            checks.append(Gate("camera counts", False, str(error)))
         finally:
             self.stop()
         return checks

@@ -10,7 +10,6 @@ import numpy as np
 
 from firmware_bridge.errors import DeviceError, LinkError
 from firmware_bridge.protocols import (
-    Check,
     Identity,
     LightCapabilities,
     MaskCapabilities,
@@ -22,6 +21,7 @@ from firmware_bridge.wire import schema
 from firmware_bridge.wire.codec import Value
 from firmware_bridge.wire.link import Heartbeat, Link, Refused
 from firmware_bridge.wire.schema import NakCode
+from ground.gates import Gate
 
 
 class Controller:
@@ -154,13 +154,13 @@ class _Part:
         return Shown(int(answer["pattern_id"]), bool(answer["parked"]), self._controller.clock())
 
 
-def _refuses(name: str, code: NakCode, act: Callable[[], object], change: str) -> Check:
+def _refuses(name: str, code: NakCode, act: Callable[[], object], change: str) -> Gate:
     """A check that a command is refused for the right reason."""
     try:
         act()
     except Refused as refusal:
-        return Check(name, refusal.code is code, f"refused: {refusal.code.name}")
-    return Check(name, False, f"it was carried out; {change}")
+        return Gate(name, refusal.code is code, f"refused: {refusal.code.name}")
+    return Gate(name, False, f"it was carried out; {change}")
 
 
 class McuMask(_Part):
@@ -231,13 +231,13 @@ class McuMask(_Part):
         """Show the safe pattern."""
         self.park()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """The safe pattern, a pattern that is staged and not shown, and a damaged one that is refused."""
         self._call("SAFE")
         can, parked_id = self.capabilities(), self._controller.number("parked_id")
         shown = self.readback()
         checks = [
-            Check(
+            Gate(
                 "mask parked",
                 shown.parked and shown.pattern_id == parked_id,
                 f"it shows {shown.pattern_id:08x}, its safe pattern is {parked_id:08x}",
@@ -246,10 +246,10 @@ class McuMask(_Part):
         ramp = np.arange(can.width * can.height).reshape(can.height, can.width) % (1 << can.bits)
         pattern = Pattern(ramp.astype(np.uint8) if can.bits <= 8 else ramp.astype(np.uint16))
         self.stage(pattern)
-        checks.append(Check("mask stages", True, f"the controller computed {pattern.pattern_id:08x}, as the host did"))
+        checks.append(Gate("mask stages", True, f"the controller computed {pattern.pattern_id:08x}, as the host did"))
         shown = self.readback()
         checks.append(
-            Check("mask waits for commit", shown.parked, "still parked" if shown.parked else "it shows what was staged")
+            Gate("mask waits for commit", shown.parked, "still parked" if shown.parked else "it shows what was staged")
         )
         checks.append(
             _refuses(
@@ -302,11 +302,11 @@ class McuLight(_Part):
         """No light."""
         self.off()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Dark after opening, and no light without arming."""
         self._call("SAFE")
         level = int(self._call("HEARTBEAT")["level"])
-        checks = [Check("light off", level == 0, f"it reads back {level}/{schema.LEVEL_HIGH}")]
+        checks = [Gate("light off", level == 0, f"it reads back {level}/{schema.LEVEL_HIGH}")]
         checks.append(
             _refuses("light needs to be armed", NakCode.unsafe, lambda: self.set(1e-4), "the firmware must not light")
         )
@@ -359,10 +359,10 @@ class McuStage(_Part):
         """Stop it where it is."""
         self._call("STOP")
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Still, and no motion without arming."""
         self._call("SAFE")
-        checks = [Check("stage still", not self._call("HEARTBEAT")["moving"], "no motion after SAFE")]
+        checks = [Gate("stage still", not self._call("HEARTBEAT")["moving"], "no motion after SAFE")]
         checks.append(
             _refuses(
                 "stage needs to be armed", NakCode.unsafe, lambda: self.move_to(0.0), "the firmware must not move it"

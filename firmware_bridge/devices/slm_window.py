@@ -24,7 +24,8 @@ import numpy as np
 
 from firmware_bridge.devices import slm_screen
 from firmware_bridge.errors import DeviceError
-from firmware_bridge.protocols import Check, Identity, MaskCapabilities, Origin, Pattern, Shown
+from firmware_bridge.protocols import Identity, MaskCapabilities, Origin, Pattern, Shown
+from ground.gates import Gate
 
 ANSWER_S = 10.0
 """Time for one answer of the window's program, its start included: OpenGL in software may take seconds to start."""
@@ -273,32 +274,32 @@ class SlmWindow:
             self._process.wait()
         self._errors.close()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """The safe pattern, one that is staged and not shown, noise pixel by pixel, and swaps with the refresh."""
         parked = self.park()
         black = Pattern(np.zeros((self._display.area[3], self._display.area[2]), np.uint8)).pattern_id
-        checks = [Check("mask parked", parked.pattern_id == black, f"the screen shows {parked.pattern_id:08x}")]
+        checks = [Gate("mask parked", parked.pattern_id == black, f"the screen shows {parked.pattern_id:08x}")]
         generator = np.random.default_rng(0)
         noise = Pattern(generator.integers(0, 256, (self._display.area[3], self._display.area[2]), dtype=np.uint8))
         self.stage(noise)
         waits = self.readback().pattern_id == black
-        checks.append(Check("mask waits for commit", waits, "still blank" if waits else "it shows what was staged"))
+        checks.append(Gate("mask waits for commit", waits, "still blank" if waits else "it shows what was staged"))
         try:
             shown_id = self.commit().pattern_id
-            checks.append(Check("mask is pixel-exact", True, f"the screen shows {shown_id:08x}, as was staged"))
+            checks.append(Gate("mask is pixel-exact", True, f"the screen shows {shown_id:08x}, as was staged"))
         except DeviceError as error:
-            checks.append(Check("mask is pixel-exact", False, str(error)))
+            checks.append(Gate("mask is pixel-exact", False, str(error)))
         checks.append(self._check_refresh())
         self.park()
         return checks
 
-    def _check_refresh(self) -> Check:
+    def _check_refresh(self) -> Gate:
         rate, swap_s = self._display.refresh_hz, self._swap_s
         reason = f"buffers are swapped every {swap_s * 1e3:.1f} ms, the display has {rate:g} Hz"
         if not rate:
-            return Check("mask follows the refresh", None, f"{reason}: it has no refresh")
+            return Gate("mask follows the refresh", None, f"{reason}: it has no refresh")
         kept = abs(swap_s * rate - 1) <= _REFRESH_TOLERANCE
-        return Check("mask follows the refresh", kept, reason if kept else f"{reason}; turn on vertical sync")
+        return Gate("mask follows the refresh", kept, reason if kept else f"{reason}; turn on vertical sync")
 
     def _ask(self, *request: bytes) -> Shown:
         if self._closed:

@@ -21,7 +21,8 @@ import numpy as np
 
 from firmware_bridge.devices.frames import FrameOrder, read_back, right_justified
 from firmware_bridge.errors import DeviceError
-from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Check, Frame, Identity, Levels, Origin
+from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Frame, Identity, Levels, Origin
+from ground.gates import Gate
 
 # V4L2_CID_EXPOSURE_ABSOLUTE counts in 100 µs, V4L2_EXPOSURE_MANUAL is 1, and UVC writes gamma in hundredths.
 _UNIT_S = 100e-6
@@ -254,17 +255,17 @@ class UvcCamera:
         self._closed = True
         self._lose()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Settings that read back, and two frames one after the other."""
         found = self.configure(CameraSettings(0.01))
-        checks = [Check("camera reads back", True, f"exposure {found.exposure_s:g} s, nothing automatic")]
+        checks = [Gate("camera reads back", True, f"exposure {found.exposure_s:g} s, nothing automatic")]
         self.start()
         try:
             first, second = self.grab(5.0), self.grab(5.0)
             step = second.frame_id - first.frame_id
-            checks.append(Check("camera counts", step > 0, f"two frames, whose counts differ by {step}"))
+            checks.append(Gate("camera counts", step > 0, f"two frames, whose counts differ by {step}"))
         except DeviceError as error:
-            checks.append(Check("camera counts", False, str(error)))
+            checks.append(Gate("camera counts", False, str(error)))
         finally:
             self.stop()
         return checks

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from firmware_bridge.errors import SessionError
-from firmware_bridge.protocols import Check, Levels
+from firmware_bridge.protocols import Levels
 from firmware_bridge.session.files import canonical_json, has_sha256, parse_model, sha256_hex, write_durably
 from firmware_bridge.session.folder import (
     FRAMES,
@@ -30,6 +30,7 @@ from firmware_bridge.session.folder import (
 from firmware_bridge.session.frames import read_frame
 from firmware_bridge.session.journal import Entry, Journal, read_journal
 from firmware_bridge.session.setting import PATTERNS
+from ground.gates import Gate
 
 
 class Manifest(BaseModel):
@@ -148,7 +149,7 @@ def load_sealed(folder: Path) -> Sealed:
     return Sealed(folder, parse_model(data, Manifest, str(folder / MANIFEST)), sha256_hex(data))
 
 
-def verify(folder: Path) -> list[Check]:
+def verify(folder: Path) -> list[Gate]:
     """Check everything that a seal promises; stops after a check without which the next make no sense."""
     checks = list(_structure(folder))
     if not all(check.passed for check in checks):
@@ -162,27 +163,27 @@ def verify(folder: Path) -> list[Check]:
     ]
 
 
-def _structure(folder: Path) -> Iterator[Check]:
+def _structure(folder: Path) -> Iterator[Gate]:
     """Checks that need no frame; ends with the first that fails."""
     try:
         data = (folder / MANIFEST).read_bytes()
     except OSError:
-        yield Check("sealed", False, "it has no manifest, so it is not sealed; resume it, then seal it")
+        yield Gate("sealed", False, "it has no manifest, so it is not sealed; resume it, then seal it")
         return
-    yield Check("sealed", True, f"manifest {sha256_hex(data)}")
+    yield Gate("sealed", True, f"manifest {sha256_hex(data)}")
     try:
         lines, whole = read_journal(folder / JOURNAL)
         header = read_header(folder, lines)
         done = replay(lines)
         manifest = parse_model(data, Manifest, str(folder / MANIFEST))
     except SessionError as error:
-        yield Check("journal", False, str(error).rstrip("."))
+        yield Gate("journal", False, str(error).rstrip("."))
         return
-    yield Check("journal", True, f"{len(lines)} lines in one chain")
+    yield Gate("journal", True, f"{len(lines)} lines in one chain")
     last = lines[-1]
     bound = last.kind is Entry.seal and last.body.get("manifest") == sha256_hex(data)
     bound = bound and whole == (folder / JOURNAL).stat().st_size
-    yield Check("seal", bound, "the journal ends with the hash of the manifest" if bound else _UNBOUND)
+    yield Gate("seal", bound, "the journal ends with the hash of the manifest" if bound else _UNBOUND)
     if not bound:
         return
     keys = [shot.key for shot in header.shots()]
@@ -192,7 +193,7 @@ def _structure(folder: Path) -> Iterator[Check]:
         and all(done.get(record.key) == record for record in manifest.frames)
         and _root(manifest.frames) == manifest.merkle_root
     )
-    yield Check(
+    yield Gate(
         "frames of the plan",
         whole_plan,
         f"{len(keys)} frames, Merkle root {manifest.merkle_root}"
@@ -202,30 +203,30 @@ def _structure(folder: Path) -> Iterator[Check]:
     if not whole_plan:
         return
     odd = [record.key for record in manifest.frames if header.origin not in ("mixed", record.origin)]
-    yield Check("origin", not odd, f"{odd[0]} is not {header.origin}" if odd else header.origin)
+    yield Gate("origin", not odd, f"{odd[0]} is not {header.origin}" if odd else header.origin)
 
 
 _UNBOUND = "the journal does not end with the hash of this manifest; use a copy of the session"
 
 
-def _frames_check(folder: Path, frames: Sequence[FrameRecord]) -> Check:
+def _frames_check(folder: Path, frames: Sequence[FrameRecord]) -> Gate:
     return _hashes("frames", folder, {record.file: record.sha256 for record in frames})
 
 
-def _patterns_check(folder: Path, header: Header) -> Check:
+def _patterns_check(folder: Path, header: Header) -> Gate:
     return _hashes("patterns", folder, {f"{PATTERNS}/{name}.npy": sha256 for name, sha256 in header.patterns.items()})
 
 
-def _hashes(name: str, folder: Path, wanted: dict[str, str]) -> Check:
+def _hashes(name: str, folder: Path, wanted: dict[str, str]) -> Gate:
     wrong = [file for file, sha256 in wanted.items() if not has_sha256(folder / file, sha256)]
     if wrong:
-        return Check(
+        return Gate(
             name, False, f"{len(wrong)} of {len(wanted)} {name} are missing or changed, the first is {wrong[0]}"
         )
-    return Check(name, True, f"{len(wanted)} files have their hashes")
+    return Gate(name, True, f"{len(wanted)} files have their hashes")
 
 
-def _no_others(folder: Path, frames: Sequence[FrameRecord]) -> Check:
+def _no_others(folder: Path, frames: Sequence[FrameRecord]) -> Gate:
     known = {record.file for record in frames}
     others = sorted(
         f"{FRAMES}/{path.name}"
@@ -233,5 +234,5 @@ def _no_others(folder: Path, frames: Sequence[FrameRecord]) -> Check:
         if f"{FRAMES}/{path.name}" not in known and not path.name.endswith(".tmp")
     )
     if others:
-        return Check("nothing else", False, f"{len(others)} files belong to no frame, the first is {others[0]}")
-    return Check("nothing else", True, "every file of a frame is in the manifest")
+        return Gate("nothing else", False, f"{len(others)} files belong to no frame, the first is {others[0]}")
+    return Gate("nothing else", True, "every file of a frame is in the manifest")

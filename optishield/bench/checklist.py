@@ -15,8 +15,9 @@ from firmware_bridge.session.bench import Bench
 from firmware_bridge.session.conditions import GRAB_S
 from firmware_bridge.session.plan import Plan, check_plan, patterns, shots
 from firmware_bridge.session.setting import configure
+from ground.gates import Gate
 from optishield.bench.selftest import device_checks
-from optishield.bench.view import Gate, Look, dark_gate, focus_gate, light_gate, look_at, screen
+from optishield.bench.view import Look, dark_gate, focus_gate, gate_text, light_gate, look_at, screen
 
 
 def expose_as(
@@ -55,10 +56,10 @@ class Guide:
             if not self._yes:
                 self._wait("Enter when done")
             gate = check()
-            self._console.print(gate.text())
+            self._console.print(gate_text(gate))
             if gate.passed or self._yes or self._wait("Enter to try again, q to stop") == "q":
                 self.gates.append(gate)
-                return gate.passed
+                return gate.passed is not False
 
     def watch(self, grab: Callable[[], Look]) -> list[Look]:
         """Frames until Enter; one frame where there is nobody."""

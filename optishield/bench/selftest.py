@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge.protocols import Check
 from firmware_bridge.session.bench import Bench, open_bench, read_bench
 from firmware_bridge.session.folder import create
 from firmware_bridge.session.plan import read_plan
 from firmware_bridge.session.run import Session, capture
 from firmware_bridge.session.seal import verify
+from ground.gates import Gate
 from optishield.bench.drivers import bench_drivers
 
 _SELFTEST_BENCH = """
@@ -64,12 +64,12 @@ averages = 4
 """
 
 
-def device_checks(opened: Bench) -> list[Check]:
+def device_checks(opened: Bench) -> list[Gate]:
     """Self-tests of all devices."""
     return [check for device in opened.devices.values() for check in device.selftest()]
 
 
-def emulated_session(folder: Path) -> tuple[dict[str, Any], list[Check]]:
+def emulated_session(folder: Path) -> tuple[dict[str, Any], list[Gate]]:
     """Device tests, a session, its seal and its verification.
 
     Args:

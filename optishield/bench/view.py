@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from firmware_bridge.protocols import Frame, Levels
+from ground.gates import Gate
 
 BINS = 48
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -56,19 +57,10 @@ class Look:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Gate:
-    """Whether the work may go on: what was checked, the verdict, and the reason with the numbers."""
-
-    name: str
-    passed: bool
-    reason: str
-
-    def text(self) -> Text:
-        """Green or red, with the reason."""
-        return Text(
-            f"{'ok  ' if self.passed else 'STOP'}  {self.name}: {self.reason}", "green" if self.passed else "red"
-        )
+def gate_text(gate: Gate) -> Text:
+    """A gate as a line for the terminal: green, red, or yellow where it could not be tried; with the reason."""
+    word, colour = {True: ("ok  ", "green"), False: ("STOP", "red"), None: ("--  ", "yellow")}[gate.passed]
+    return Text(f"{word}  {gate.name}: {gate.reason}", colour)
 
 
 def look(levels: Levels, bits: int) -> Look:

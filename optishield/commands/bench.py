@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from firmware_bridge.session.bench import Bench
     from firmware_bridge.session.plan import Shot
     from firmware_bridge.session.seal import Sealed
+    from ground.gates import Gate
     from optishield.bench.drivers import Drivers
-    from optishield.bench.view import Gate
 
 bench_app = typer.Typer(
     help="An optical bench: find, test and watch its devices; take, seal, check and export sessions.",

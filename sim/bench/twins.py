@@ -17,7 +17,6 @@ from firmware_bridge.errors import DeviceError
 from firmware_bridge.protocols import (
     CameraCapabilities,
     CameraSettings,
-    Check,
     Frame,
     Identity,
     LightCapabilities,
@@ -27,6 +26,7 @@ from firmware_bridge.protocols import (
     Shown,
     StageCapabilities,
 )
+from ground.gates import Gate
 from sim.bench.world import World
 
 _EXPOSURE_STEP_S = 1e-6
@@ -68,7 +68,7 @@ class _Twin:
         """Bring it into its safe state; may be called at any time, and again."""
         raise NotImplementedError
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """What can be checked without an operator; leaves it safe."""
         raise NotImplementedError
 
@@ -100,12 +100,12 @@ class _ArmedTwin(_Twin):
         if not self._armed:
             raise DeviceError(f"the {self.kind} is not armed; call arm() first.")
 
-    def _refuses(self, name: str, act: Callable[[], object]) -> Check:
+    def _refuses(self, name: str, act: Callable[[], object]) -> Gate:
         try:
             act()
         except DeviceError as refusal:
-            return Check(name, "not armed" in str(refusal), f"refused: {refusal}")
-        return Check(name, False, "it was carried out")
+            return Gate(name, "not armed" in str(refusal), f"refused: {refusal}")
+        return Gate(name, False, "it was carried out")
 
 
 class MaskTwin(_ArmedTwin):
@@ -176,11 +176,11 @@ class MaskTwin(_ArmedTwin):
         self._armed = False
         self.park()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """The safe pattern, and a pattern that is not shown unarmed."""
         self.safe()
         shown = self.readback()
-        checks = [Check("mask parked", shown.parked, f"it shows {shown.pattern_id:08x}")]
+        checks = [Gate("mask parked", shown.parked, f"it shows {shown.pattern_id:08x}")]
         self.stage(self._parked)
         checks.append(self._refuses("mask needs to be armed", self.commit))
         self._staged = None
@@ -219,12 +219,12 @@ class LightTwin(_ArmedTwin):
         """No light."""
         self.off()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Dark, and no light without arming."""
         self.off()
         output = self._world.lamp.output(self._clock())
         return [
-            Check("light off", output == 0, f"it gives {output:g} of its power"),
+            Gate("light off", output == 0, f"it gives {output:g} of its power"),
             self._refuses("light needs to be armed", lambda: self.set(1e-4)),
         ]
 
@@ -258,7 +258,7 @@ class StageTwin(_ArmedTwin):
         """It stands still; it must be armed again."""
         self._armed = False
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """No motion without arming."""
         self.safe()
         return [self._refuses("stage needs to be armed", lambda: self.move_to(0.0))]
@@ -354,16 +354,16 @@ class CameraTwin(_Twin):
         """End exposing."""
         self.stop()
 
-    def selftest(self) -> list[Check]:
+    def selftest(self) -> list[Gate]:
         """Settings that read back, and two frames one after the other."""
         found = self.configure(CameraSettings(0.01, 0.0, self._world.design.bits[0]))
-        checks = [Check("camera reads back", True, f"exposure {found.exposure_s:g} s, gain {found.gain_db:g} dB")]
+        checks = [Gate("camera reads back", True, f"exposure {found.exposure_s:g} s, gain {found.gain_db:g} dB")]
         self.start()
         try:
             step = -self.grab(5.0).frame_id + self.grab(5.0).frame_id
-            checks.append(Check("camera counts", step == 1, f"two frames, whose ids differ by {step}"))
+            checks.append(Gate("camera counts", step == 1, f"two frames, whose ids differ by {step}"))
         except DeviceError as error:
-            checks.append(Check("camera counts", False, str(error)))
+            checks.append(Gate("camera counts", False, str(error)))
         finally:
             self.stop()
         return checks

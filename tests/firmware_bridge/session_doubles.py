@@ -14,7 +14,6 @@ from firmware_bridge.errors import DeviceError, LinkError
 from firmware_bridge.protocols import (
     CameraCapabilities,
     CameraSettings,
-    Check,
     Frame,
     Identity,
     LightCapabilities,
@@ -29,6 +28,7 @@ from firmware_bridge.session.folder import JOURNAL, create
 from firmware_bridge.session.journal import Entry, Line, read_journal
 from firmware_bridge.session.plan import Shot, read_plan
 from firmware_bridge.session.run import Session
+from ground.gates import Gate
 
 WIDTH, HEIGHT = 24, 16
 MASK = MaskCapabilities(width=8, height=6, bits=8, settle_s=0.01)
@@ -159,8 +159,8 @@ class _Fake:
         world = self.world
         return Identity(self.kind, f"fake {self.kind}", world.serial[self.kind], world.firmware, world.origin)
 
-    def selftest(self) -> list[Check]:
-        return [Check(self.kind, True, "a fake")]
+    def selftest(self) -> list[Gate]:
+        return [Gate(self.kind, True, "a fake")]
 
     def safe(self) -> None:
         self._reach()
