@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evaluation.draws import normal, uniform
 from faces.alignment import similarity, template
 
 Read = Callable[[Tensor, torch.Generator], Tensor]
@@ -60,8 +61,8 @@ def face_crop(frames: Tensor, points5: Tensor, scene_px: int, size: int, face_sc
     width = size * fine
     points = (points5.double() + 0.5) * (side / scene_px) - 0.5
     centre = (width - 1) / 2
-    a, b = similarity(points, (template(width) - centre) * face_scale + centre)
-    steps = torch.arange(width, dtype=torch.float64)
+    a, b = similarity(points, ((template(width) - centre) * face_scale + centre).to(points.device))
+    steps = torch.arange(width, dtype=torch.float64, device=frames.device)
     crop = torch.complex(steps[None, :].expand(width, width), steps[:, None].expand(width, width))
     at = (crop - b[:, None, None]) / a[:, None, None]
     grid = torch.stack([(2 * at.real + 1) / side - 1, (2 * at.imag + 1) / side - 1], dim=-1).to(frames.dtype)
@@ -86,6 +87,12 @@ def shaken(points5: Tensor, generator: torch.Generator) -> Tensor:
     count = len(points5)
     eyes = (points5[:, 1] - points5[:, 0]).norm(dim=-1).view(-1, 1, 1)
     centre = points5.mean(dim=1, keepdim=True)
-    shift = 0.03 * eyes * torch.randn(count, 1, 2, generator=generator)
-    scale = 1 + 0.04 * torch.randn(count, 1, 1, generator=generator)
+    shift = 0.03 * eyes * normal((count, 1, 2), generator, points5)
+    scale = 1 + 0.04 * normal((count, 1, 1), generator, points5)
     return centre + shift + scale * (points5 - centre)
+
+
+def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (N, C, H, W), half of them at random mirrored left to right."""
+    mirror = uniform((len(images), 1, 1, 1), generator, images) < 0.5
+    return torch.where(mirror, images.flip(-1), images)

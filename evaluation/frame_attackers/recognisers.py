@@ -19,8 +19,8 @@ from torch.nn import functional
 from evaluation.discriminant import Discriminant, fit_discriminant
 from evaluation.frame_attackers.encoded import EncodedFaces, channels_last, contrast, face_crop
 from evaluation.frame_attackers.inverters import UNetInverter, WienerFilter
-from evaluation.training import optimise, people_of
-from faces.recognisers import CosineHead, SFace, SmallRecogniser
+from evaluation.training import fit_classifier, fresh_classifier, optimise, people_of
+from faces.recognisers import CosineHead, SFace
 
 __all__ = [
     "Attacker",
@@ -130,21 +130,14 @@ class ScratchRecogniser(Attacker):
         place, people = people_of(faces.identity)
         generator = torch.Generator().manual_seed(self.seed)
         self._mean, self._sd = contrast(faces, generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.network = channels_last(SmallRecogniser(faces.signal.shape[1], self.size))
-            head = CosineHead(self.network.embedding_dim, people, margin=0.0, scale=20.0)
-        self.network.train()
+        self.network, head = fresh_classifier(
+            faces.signal.shape[1], self.size, people, seed=self.seed, device=faces.signal.device
+        )
 
-        def loss(step: int) -> Tensor:
-            # A full margin from the start holds a fresh network back; it grows over the first third.
-            head.margin = 0.2 * min(1.0, step / (0.3 * self.steps))
-            pick = torch.randint(len(faces), (self.batch,), generator=generator)
-            return head.loss(self.network(self._input(faces, pick, generator)), place[pick])
+        def crops(pick: Tensor, generator: torch.Generator) -> Tensor:
+            return self._input(faces, pick, generator)
 
-        parameters = [*self.network.parameters(), *head.parameters()]
-        optimise([(parameters, 3e-3)], loss, steps=self.steps, weight_decay=5e-2)
-        self.network.eval()
+        fit_classifier(self.network, head, crops, place, steps=self.steps, batch=self.batch, generator=generator)
 
     @torch.no_grad()
     def embed(self, faces: EncodedFaces, seed: int) -> Tensor:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evaluation.frame_attackers.encoded import channels_last, face_crop, shaken
+from evaluation.frame_attackers.encoded import face_crop, mirrored, shaken
 from evaluation.image_attackers.base import CHUNK, ImageAttacker, checked
 from evaluation.photos import Knowledge, Photos
-from evaluation.training import optimise
+from evaluation.training import fit_classifier, fresh_classifier
 from faces.families import Recogniser
-from faces.recognisers import CosineHead, SmallRecogniser
 
 
 class ScratchProtected(ImageAttacker):
@@ -40,25 +39,15 @@ class ScratchProtected(ImageAttacker):
         """Train network and head; the head is thrown away. See :meth:`ImageAttacker.fit`."""
         place, people = checked(knowledge)
         generator = torch.Generator().manual_seed(knowledge.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(knowledge.seed)
-            self.network = channels_last(SmallRecogniser(3, self.size))
-            head = CosineHead(self.network.embedding_dim, people, margin=0.0, scale=20.0)
         levels = torch.cat([knowledge.train.faces.images, knowledge.train_protected.faces.images])
         points, labels = knowledge.train.points5.repeat(2, 1, 1), place.repeat(2)
-        self.network.train()
+        self.network, head = fresh_classifier(3, self.size, people, seed=knowledge.seed, device=levels.device)
 
-        def loss(step: int) -> Tensor:
-            # A full margin from the start holds a fresh network back; it grows over the first third.
-            head.margin = 0.2 * min(1.0, step / (0.3 * self.steps))
-            pick = torch.randint(len(levels), (self.batch,), generator=generator)
-            crops = self._crop(levels[pick].float() / 255, shaken(points[pick], generator))
-            mirror = torch.rand(self.batch, 1, 1, 1, generator=generator) < 0.5
-            return head.loss(self.network(torch.where(mirror, crops.flip(-1), crops)), labels[pick])
+        def crops(pick: Tensor, generator: torch.Generator) -> Tensor:
+            shown = self._crop(levels[pick].float() / 255, shaken(points[pick], generator))
+            return mirrored(shown, generator)
 
-        parameters = [*self.network.parameters(), *head.parameters()]
-        optimise([(parameters, 3e-3)], loss, steps=self.steps, weight_decay=5e-2)
-        self.network.eval()
+        fit_classifier(self.network, head, crops, labels, steps=self.steps, batch=self.batch, generator=generator)
 
     @torch.no_grad()
     def embed(self, photos: Photos, *, protected: bool) -> Tensor:

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.config import Tier
-from evaluation.frame_attackers.encoded import channels_last, face_crop, shaken
+from evaluation.draws import uniform
+from evaluation.frame_attackers.encoded import face_crop, mirrored, shaken
 from evaluation.image_attackers.base import CHUNK
 from evaluation.image_attackers.preprocess import TRANSFORMS
 from evaluation.matrix.jobs import Site, protected_photos
@@ -35,8 +36,7 @@ from evaluation.measures.metrics import Floats, Ints
 from evaluation.measures.protection import poisoning_effect
 from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
-from evaluation.training import optimise
-from faces.recognisers import CosineHead, SmallRecogniser
+from evaluation.training import fit_classifier, fresh_classifier
 from ground.pool import derived_seed
 
 SCRATCH = "scratch"
@@ -59,7 +59,7 @@ _TREATMENTS = {one.name: one.apply for one in TRANSFORMS if one.name in TREATMEN
 
 
 @dataclass(frozen=True)
-class Budget:
+class TrainingBudget:
     """What a victim spends on training from nothing: steps, photographs in a step, side of its crop in pixels."""
 
     steps: int
@@ -67,7 +67,11 @@ class Budget:
     size: int = 64
 
 
-BUDGETS: dict[Tier, Budget] = {"smoke": Budget(250, 32), "standard": Budget(600, 48), "full": Budget(1500, 64)}
+BUDGETS: dict[Tier, TrainingBudget] = {
+    "smoke": TrainingBudget(250, 32),
+    "standard": TrainingBudget(600, 48),
+    "full": TrainingBudget(1500, 64),
+}
 
 
 class ScratchVictim:
@@ -82,35 +86,27 @@ class ScratchVictim:
     #: The crop shows hair and jaw too.
     face_scale = 0.8
 
-    def __init__(self, budget: Budget, countermeasure: str, seed: int) -> None:
+    def __init__(self, budget: TrainingBudget, countermeasure: str, seed: int) -> None:
         self._budget, self._countermeasure, self._seed = budget, countermeasure, seed
 
     def fit(self, photos: Photos, labels: Tensor) -> None:
         """Train on photographs of people numbered from 0, (N,)."""
         budget, generator = self._budget, torch.Generator().manual_seed(self._seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            self._network = channels_last(SmallRecogniser(3, budget.size))
-            self._head = CosineHead(self._network.embedding_dim, int(labels.max()) + 1, margin=0.0, scale=20.0)
         images = treated(photos.images(), self._countermeasure)
-        self._network.train()
+        people = int(labels.max()) + 1
+        self._network, self._head = fresh_classifier(3, budget.size, people, seed=self._seed, device=images.device)
 
-        def loss(step: int) -> Tensor:
-            # A full margin from the start holds a fresh network back; it grows over the first third.
-            self._head.margin = 0.2 * min(1.0, step / (0.3 * budget.steps))
-            pick = torch.randint(len(images), (budget.batch,), generator=generator)
-            shown = self._crop(images[pick], shaken(photos.points5[pick], generator))
-            mirror = torch.rand(budget.batch, 1, 1, 1, generator=generator) < 0.5
-            shown = torch.where(mirror, shown.flip(-1), shown)
+        def crops(pick: Tensor, generator: torch.Generator) -> Tensor:
+            shown = mirrored(self._crop(images[pick], shaken(photos.points5[pick], generator)), generator)
             if self._countermeasure == CROPS:
-                shown = random_crops(shown, generator)
-            elif self._countermeasure == ADVERSARIAL:
-                shown = self._perturbed(shown, labels[pick], generator)
-            return self._loss(shown, labels[pick])
+                return random_crops(shown, generator)
+            if self._countermeasure == ADVERSARIAL:
+                return self._perturbed(shown, labels[pick], generator)
+            return shown
 
-        parameters = [*self._network.parameters(), *self._head.parameters()]
-        optimise([(parameters, 3e-3)], loss, steps=budget.steps, weight_decay=5e-2)
-        self._network.eval()
+        fit_classifier(
+            self._network, self._head, crops, labels, steps=budget.steps, batch=budget.batch, generator=generator
+        )
 
     @torch.no_grad()
     def named(self, photos: Photos) -> Tensor:
@@ -128,7 +124,7 @@ class ScratchVictim:
 
     def _perturbed(self, shown: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """One step from a random start against the present network."""
-        delta = (2 * torch.rand(shown.shape, generator=generator) - 1) * _REACH
+        delta = (2 * uniform(shown.shape, generator, shown) - 1) * _REACH
         delta.requires_grad_()
         (slope,) = torch.autograd.grad(self._loss(shown + delta, labels), delta)
         moved = (delta.detach() + _STEP * _REACH * slope.sign()).clamp(-_REACH, _REACH)
@@ -143,10 +139,10 @@ def treated(images: Tensor, countermeasure: str) -> Tensor:
 def random_crops(images: Tensor, generator: torch.Generator) -> Tensor:
     """A random square part of each photograph, .6 to 1 of its side, stretched to the whole (bilinear)."""
     count = len(images)
-    share = _LEAST_CROP + (1 - _LEAST_CROP) * torch.rand(count, generator=generator)
+    share = _LEAST_CROP + (1 - _LEAST_CROP) * uniform((count,), generator, images)
     # Coordinates run from -1 to 1, so the centre may move by what the part leaves free.
-    shift = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - share)[:, None]
-    affine = torch.zeros(count, 2, 3)
+    shift = (2 * uniform((count, 2), generator, images) - 1) * (1 - share)[:, None]
+    affine = images.new_zeros(count, 2, 3)
     affine[:, 0, 0] = affine[:, 1, 1] = share
     affine[:, :, 2] = shift
     grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
@@ -195,7 +191,7 @@ _ALONE = {"nearest": nearest_alone, "linear": linear_alone}
 
 
 def victim(
-    site: Site, budget: Budget, clean: str, protected: str, kind: str, countermeasure: str
+    site: Site, budget: TrainingBudget, clean: str, protected: str, kind: str, countermeasure: str
 ) -> dict[str, list[float]]:
     """Train a victim on protected photographs of the tested people, and try it on clean ones.
 
@@ -220,13 +216,15 @@ def victim(
     def rows(photos: Photos) -> Floats:
         with torch.no_grad():
             found = recogniser.embed(treated(photos.images(), countermeasure), photos.points5)
-        return functional.normalize(found.double(), dim=1).numpy()
+        return functional.normalize(found.double(), dim=1).cpu().numpy()
 
     given = (rows(before), rows(after), before.identity.numpy(), rows(probes), probes.identity.numpy())
     return {f"{head}/{kind}": right(*given).tolist() for head, right in _ALONE.items()}
 
 
-def _from_nothing(site: Site, budget: Budget, train: Photos, probes: Photos, countermeasure: str) -> list[float]:
+def _from_nothing(
+    site: Site, budget: TrainingBudget, train: Photos, probes: Photos, countermeasure: str
+) -> list[float]:
     key = content_key(
         "victim", countermeasure=countermeasure, budget=vars(budget), seed=site.config.seed,
         pictures=[tensor_hash(one.faces.images, one.points5, one.identity) for one in (train, probes)],

@@ -12,11 +12,21 @@ from evaluation.errors import EvaluationError
 from evaluation.services.aliyun import Aliyun
 from evaluation.services.aws import Aws
 from evaluation.services.azure import Azure
-from evaluation.services.base import Answer, Budget, Comparison, FaceService, Outcome
+from evaluation.services.base import Answer, Comparison, FaceService, Outcome, Spending
 from evaluation.services.images import Limits, encode_images
 from evaluation.services.tencent import Tencent
 
-__all__ = ["SERVICES", "Answer", "Budget", "Comparison", "FaceService", "Limits", "Outcome", "encode_images", "service"]
+__all__ = [
+    "SERVICES",
+    "Answer",
+    "Comparison",
+    "FaceService",
+    "Limits",
+    "Outcome",
+    "Spending",
+    "encode_images",
+    "service",
+]
 
 SERVICES: dict[str, type[FaceService]] = {kind.provider: kind for kind in (Aliyun, Aws, Azure, Tencent)}
 """All providers by name."""

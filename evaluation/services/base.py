@@ -68,7 +68,7 @@ class Comparison(Answer):
     answered_at: str
 
 
-class Budget:
+class Spending:
     """Requests that may be sent, and what the requests sent so far cost.
 
     Every request counts, also a repeated one that was turned away for its rate: the cap is on what could be billed.
@@ -177,7 +177,7 @@ class FaceService(ABC):
         self,
         *,
         consent: str,
-        budget: Budget,
+        budget: Spending,
         cache_dir: Path,
         model_version: str | None = None,
         max_tries: int = 7,

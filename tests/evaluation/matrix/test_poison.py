@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from evaluation.matrix import poison
-from evaluation.matrix.poison import ADVERSARIAL, AS_IS, SCRATCH, Budget, Learnt, ScratchVictim
+from evaluation.matrix.poison import ADVERSARIAL, AS_IS, SCRATCH, Learnt, ScratchVictim, TrainingBudget
 from evaluation.measures.gates import LEAST_ACCURACY, LEAST_ACCURACY_LOW
 from evaluation.photos import Photos
 from faces.samples import five_points
 from tests.evaluation.matrix import matrix_fakes
 
 Evaluate = Callable[..., dict[str, Any]]
-TINY = Budget(50, 32, 16)
+TINY = TrainingBudget(50, 32, 16)
 #: Five enrolled photographs of each person, two probes.
 MANY = {
     "train_people": 4, "validation_people": 4, "calibration_people": 12, "test_people": 32, "captures": 7,
@@ -82,7 +82,7 @@ def test_a_victim_repeats_itself_and_leaves_the_global_generator_alone() -> None
     state = torch.get_rng_state()
     named = []
     for _ in range(2):
-        victim = ScratchVictim(Budget(50, 16, 16), AS_IS, 5)
+        victim = ScratchVictim(TrainingBudget(50, 16, 16), AS_IS, 5)
         victim.fit(photos, labels)
         named.append(victim.named(photos))
     assert torch.equal(*named)
@@ -92,7 +92,7 @@ def test_a_victim_repeats_itself_and_leaves_the_global_generator_alone() -> None
 
 def test_perturbations_of_training_raise_the_loss_within_their_budget() -> None:
     photos, labels = _photos(4, 5)
-    victim = ScratchVictim(Budget(15, 16, 16), ADVERSARIAL, 5)
+    victim = ScratchVictim(TrainingBudget(15, 16, 16), ADVERSARIAL, 5)
     victim.fit(photos, labels)
     shown = victim._crop(photos.images(), photos.points5)
     moved = victim._perturbed(shown, labels, torch.Generator().manual_seed(0))

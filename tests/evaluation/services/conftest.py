@@ -19,7 +19,7 @@ import responses
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
-from evaluation.services import Budget, FaceService, encode_images, service
+from evaluation.services import FaceService, Spending, encode_images, service
 
 CONSENT = "Test rendering without a person, agreed by the test suite on 2026-11-25"
 NOW_S = 1_795_608_000.0  # 2026-11-25T12:00:00+00:00
@@ -81,7 +81,7 @@ class Stage:
     def open(self, *, max_calls: int = 100, **options: Any) -> FaceService:
         """The adapter, wired to this stage."""
         settings: dict[str, Any] = {
-            "consent": CONSENT, "budget": Budget(max_calls, 0.5), "cache_dir": self.folder,
+            "consent": CONSENT, "budget": Spending(max_calls, 0.5), "cache_dir": self.folder,
             "sleep": self.waits.append, "clock": lambda: self.now_s,
         }  # fmt: skip
         opened = service(self.provider, **(settings | options))

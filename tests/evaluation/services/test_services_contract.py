@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from evaluation.errors import EvaluationError
-from evaluation.services import SERVICES, Budget, encode_images, service
+from evaluation.services import SERVICES, Spending, encode_images, service
 
 every_provider = pytest.mark.parametrize("stage", SERVICES, indirect=True)
 
@@ -318,13 +318,13 @@ def test_options_that_cannot_be_used(stage, tmp_path) -> None:
 
 def test_unknown_service_lists_the_known(tmp_path) -> None:
     with pytest.raises(EvaluationError, match="no face service 'oracle'; choose one of aliyun, aws, azure, tencent"):
-        service("oracle", consent="", budget=Budget(0, 0), cache_dir=tmp_path)
+        service("oracle", consent="", budget=Spending(0, 0), cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("calls", "price"), [(-1, 1.0), (1, -0.5), (1, float("nan"))])
 def test_budgets_that_cannot_be(calls, price) -> None:
     with pytest.raises(EvaluationError, match="neither may be negative"):
-        Budget(calls, price)
+        Spending(calls, price)
 
 
 def test_the_guard_sees_a_connection(no_network) -> None:

@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.stub import Stubber
 
 from evaluation.errors import EvaluationError
-from evaluation.services import Budget, service
+from evaluation.services import Spending, service
 
 
 def _only(provider):
@@ -24,7 +24,7 @@ def _plain(photo: bytes) -> str:
 
 
 def _aws(tmp_path):
-    return service("aws", consent="Test rendering, 2026-11-25", budget=Budget(9, 0.001), cache_dir=tmp_path)
+    return service("aws", consent="Test rendering, 2026-11-25", budget=Spending(9, 0.001), cache_dir=tmp_path)
 
 
 def test_aws_parameters_and_answer_pass_the_service_model(photos, tmp_path) -> None:
@@ -83,7 +83,7 @@ def test_aws_package_does_not_repeat_on_its_own(photos, tmp_path) -> None:
         return AWSResponse(request.url, 400, {}, Raw())
 
     opened = service(
-        "aws", consent="Test rendering, 2026-11-25", budget=Budget(9, 0.001), cache_dir=tmp_path, max_tries=3,
+        "aws", consent="Test rendering, 2026-11-25", budget=Spending(9, 0.001), cache_dir=tmp_path, max_tries=3,
         sleep=waits.append,
     )  # fmt: skip
     opened._client.meta.events.register("before-send.rekognition.CompareFaces", answer)
