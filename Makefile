@@ -1,26 +1,36 @@
 # make demo           train a phase mask on synthetic faces; the result is a run folder in runs/
 # make test           every check that a change must pass
+# make quick          the fast tests alone: under a minute on two cores
 # make firmware-host  build the reference firmware for this machine
 # make firmware-avr   build it for an ATmega1284P
 # make bench-tools    Debian packages for tests with emulated firmware, cameras and screens (needs root)
+# make constraints    write constraints.txt from what the environment holds now
 # make clean          remove the environment and the caches; runs/ stays
 
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13; do command -v $$python && break; done),python3.11)
 VENV ?= .venv
 
-# The CPU build of torch, installed before anything else: a plain `torch` brings gigabytes of CUDA on Linux.
-# See "PyTorch for CPU" in README.md and docs/decisions/0003-torch-cpu-pin.md.
+# The build of torch, installed before anything else; a plain `torch` brings gigabytes of CUDA on Linux. The CPU build
+# is the default and any other has to be asked for: make demo TORCH=torch==2.13.0+cu130.
+# See "PyTorch" in README.md and docs/decisions/0003-torch-cpu-pin.md.
 ifeq ($(shell uname -s),Darwin)
 TORCH ?= torch==2.13.0
 else
 TORCH ?= torch==2.13.0+cpu
 endif
 
+# The versions that the last green commit was tested with, so that a green commit stays green. `make test CONSTRAINTS=`
+# takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 DEMO_ARGS ?= --budget quick --seed 0
 # Two processes; what a file sets up is set up once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
+
+COVERAGE ?= --cov --cov-report=term:skip-covered
 
 # One thread a process: the arrays of the tests are small, and threads that wait for each other cost more than they give.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -28,7 +38,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 BENCH_TOOLS := gcc make libc6-dev gcc-avr avr-libc libsimavr-dev libaravis-0.8-0 xvfb x11-xserver-utils libgl1 libgl1-mesa-dri
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit clean firmware-host firmware-avr bench-tools
+.PHONY: help demo test quick lint types imports unit constraints clean firmware-host firmware-avr bench-tools
 .DELETE_ON_ERROR:
 
 help:
@@ -50,8 +60,16 @@ types: $(VENV)/.stamp-dev
 imports: $(VENV)/.stamp-dev
 	$(BIN)/lint-imports
 
+# The slowest tests and the coverage are printed at the end.
 unit: $(VENV)/.stamp-dev
-	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS) $(COVERAGE) --durations=50 --durations-min=2
+
+# What a marker calls slow is left out, and with it most of what trains, renders or starts other programs.
+quick: $(VENV)/.stamp-dev
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+constraints: $(VENV)/.stamp-dev
+	$(PIP) freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 firmware-host:
 	$(MAKE) -C firmware_bridge/fw host
@@ -68,20 +86,20 @@ clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.stamp-venv:
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; install it, or name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is Python " + sys.version.split()[0] + "; version 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.stamp-torch: $(VENV)/.stamp-venv
-	@$(PIP) install --quiet '$(TORCH)' || { echo "error: pip cannot install $(TORCH); tell pip where PyTorch's CPU wheels are (README.md, 'PyTorch for CPU'), or choose another build with make TORCH=..." >&2; exit 1; }
-	@$(BIN)/python -W ignore -c 'import sys, torch; v = torch.version; sys.exit("error: torch " + torch.__version__ + " is not a CPU build; remove $(VENV) and set TORCH to a CPU build (README.md, PyTorch for CPU)" if v.cuda or v.hip else None)'
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv $(CONSTRAINTS)
+	@$(INSTALL) '$(TORCH)' || { echo "error: pip cannot install $(TORCH); tell pip where PyTorch's wheels are (README.md, PyTorch), or choose another build with make TORCH=..." >&2; exit 1; }
+	@$(BIN)/python scripts/check_torch.py '$(TORCH)'
 	touch $@
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-torch pyproject.toml
-	$(PIP) install --quiet --editable '.[evaluate,protect]'
+	$(INSTALL) --editable '.[evaluate,protect]'
 	touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-torch pyproject.toml
-	$(PIP) install --quiet --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/.stamp-run

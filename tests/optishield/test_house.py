@@ -107,6 +107,7 @@ def test_lists_of_rooms_agree() -> None:
     assert packages == set(ROOMS)
     assert tool["hatch"]["build"]["targets"]["wheel"]["packages"] == ROOMS
     assert tool["mypy"]["packages"] == ROOMS
+    assert tool["coverage"]["run"]["source"] == ROOMS
     assert tool["ruff"]["lint"]["isort"]["known-first-party"] == ROOMS
     layers = tool["importlinter"]["contracts"][0]["layers"]
     assert {room.strip() for layer in layers for room in layer.split("|")} == set(ROOMS)
