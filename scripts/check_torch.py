@@ -21,8 +21,8 @@ def complaint(asked: str) -> str | None:
     local = asked.partition("+")[2]
     if built_for_gpu and local in ("", "cpu"):
         return (
-            f"torch {torch.__version__} is built for a GPU, and {asked} asks for the CPU; remove the environment and set "
-            "TORCH to a CPU build, or name the build for your GPU, for example TORCH=torch==2.13.0+cu130"
+            f"torch {torch.__version__} is built for a GPU, and {asked} asks for the CPU; remove the environment and "
+            "set TORCH to a CPU build, or name the build for your GPU, for example TORCH=torch==2.13.0+cu130"
         )
     if local not in ("", "cpu") and not built_for_gpu:
         return f"{asked} asks for a GPU, but pip installed torch {torch.__version__}; tell pip where those wheels are"
