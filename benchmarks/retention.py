@@ -100,7 +100,7 @@ def measure(method: str, tested: People, thresholds: dict[str, Threshold], probe
     seconds = (time.perf_counter() - start) / len(probes)
     kept = ssim(shown, protected)
     changes: dict[str, Callable[[Tensor], Tensor]] = {t.name: t.apply for t in TRANSFORMS if t.name in CONDITIONS}
-    used = dict(protector.declaration.settings).get("surrogates", "").split("+")
+    used = protector.declaration.surrogates or ()
     rows = []
     for name in thresholds:
         recogniser = load_recogniser(name)

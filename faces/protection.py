@@ -6,6 +6,7 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -48,6 +49,10 @@ class Declaration:
         additive: it adds a small pattern, which may be made on a reduced photo, enlarged and added to the large one.
         batch_dependent: a result depends on the other photos of the batch, not on its own photo alone.
         settings: every setting that changes the result, as (name, value as text); part of the cache key.
+        surrogates: The recognisers whose gradients or scores the method uses with these settings, while it is made,
+            fitted or protects: names of :mod:`faces.families`, or ``other:NAME`` for one that is not listed there; ()
+            where it uses none. Recognisers named here do not count as unseen when the method is judged. None means
+            "not stated" and is allowed only in a declaration without settings, where the settings decide.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Declaration:
     additive: bool = False
     batch_dependent: bool = False
     settings: tuple[tuple[str, str], ...] = ()
+    surrogates: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,12 @@ class Protector(Protocol):
 
     @property
     def declaration(self) -> Declaration:
-        """What it is and claims."""
+        """What it is and claims; ``surrogates`` is stated."""
+        ...
+
+    @property
+    def photo_px(self) -> int | None:
+        """Side S of the photos that it is made for, or None where it takes any."""
         ...
 
     def fit(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:
@@ -121,7 +132,11 @@ class Protector(Protocol):
             images: (N, 3, S, S).
             points5: (N, 5, 2) eye centres, nose tip, mouth corners in pixels.
             identity: (N,) int64.
-            generator: source of everything random.
+            generator: Source of all random numbers drawn here.
+
+        Raises:
+            FaceFailed: One of the photos cannot be protected with these settings, for example because no change keeps
+                the bound that was asked for. The others may be protected without it.
         """
         ...
 
@@ -133,4 +148,21 @@ class Protector(Protocol):
     @property
     def target(self) -> Target | None:
         """The people whom protected photos should resemble, or None when there are none."""
+        ...
+
+
+@runtime_checkable
+class Enrolling(Protocol):
+    """A person-specific protector whose preparation can be kept and taken up again, in place of a new ``fit``."""
+
+    def enrolment(self) -> dict[str, Tensor]:
+        """What must be kept of the people who were shown, as named tensors."""
+        ...
+
+    def enrol(self, kept: Mapping[str, Tensor]) -> None:
+        """Take up what :meth:`enrolment` gave.
+
+        Raises:
+            ValueError: Something else was given; a subclass of it that names what is wrong.
+        """
         ...

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from faces.protection import Protector
+from faces.protection import Enrolling, Protector
 from ground.errors import describe_os_error
 from ground.files import write_new
 from photos.errors import PhotoError
@@ -20,19 +20,6 @@ from protectors.registry import make_protector
 
 #: Key of the one entry of metadata: with several, their order, and so the bits of the file, would be random.
 _KEY, _KIND = "enrolment", "optishield enrolment 1"
-
-
-@runtime_checkable
-class Enrolling(Protocol):
-    """A person-specific protector whose preparation can be kept (:class:`protectors.person.PersonProtector`)."""
-
-    def enrolment(self) -> dict[str, Tensor]:
-        """What must be kept."""
-        ...
-
-    def enrol(self, kept: Mapping[str, Tensor]) -> None:
-        """Take it up again."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,7 +110,7 @@ class PhotoProtection:
         verifier: Verifier | None = None,
     ) -> None:
         self._protector, self._detector, self._generator = protector, detector, generator
-        self._px = px if px is not None else getattr(protector, "photo_px", None)
+        self._px = px if px is not None else protector.photo_px
         self._person, self._strip_gps, self._verifier = person, strip_gps, verifier
         self._seen = 0
 

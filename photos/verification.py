@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from faces.detection import FaceDetector
 from faces.families import load_recogniser, recogniser_names
 from faces.protection import Declaration
+from photos.errors import PhotoError
 from photos.files import pillow
 from photos.frames import Pixels, cut_frame, eye_distance, same_face, smallest_eye_distance
 
@@ -72,8 +73,14 @@ _Embed = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def judges(method: Declaration) -> list[str]:
-    """Recognisers that a method did not use, by its setting ``surrogates``."""
-    used = dict(method.settings).get("surrogates", "").split("+")
+    """Recognisers that a method did not use, as it declares.
+
+    Raises:
+        PhotoError: It does not state which it uses.
+    """
+    used = method.surrogates
+    if used is None:
+        raise PhotoError(f"{method.name} does not state which recognisers it uses, so nothing unseen can judge it.")
     return [name for name in recogniser_names() if name not in used]
 
 

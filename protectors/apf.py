@@ -193,6 +193,7 @@ class Apf(PhotoProtector):
         given = self._training
         self._key = source_key(auxiliary, people=given.people, captures=given.captures)
         super().__init__(
+            names,
             preset=preset, budget=budget, steps=steps, step_levels=step_levels, diversity=self._search.diversity,
             momentum=self._search.momentum, universal=given.universal, rate=given.rate, batch=given.batch,
             people=given.people, captures=given.captures, epochs=given.epochs, width=given.width, surrogates=surrogates,

@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from faces.errors import FaceFailed
 from faces.protection import Declaration, KnownBlur, Target
 from protectors.errors import ProtectorError
 
@@ -40,6 +41,20 @@ def whole_levels(images: Tensor) -> Tensor:
     return cast(Tensor, _WholeLevels.apply(images.clamp(0, 1)))
 
 
+def refuse(failed: Tensor, reason: str) -> None:
+    """Raise an error for the first photo that could not be protected; nothing happens where there is none.
+
+    Args:
+        failed: (N,) bool, the photos that failed.
+        reason: One sentence that holds for each of them; see :class:`FaceFailed`.
+
+    Raises:
+        FaceFailed: At least one photo failed.
+    """
+    if bool(failed.any()):
+        raise FaceFailed(int(failed.nonzero()[0]), reason)
+
+
 class PhotoProtector(ABC):
     """A :class:`faces.protection.Protector` that has only to say how it changes photos.
 
@@ -47,6 +62,8 @@ class PhotoProtector(ABC):
     :meth:`change`; if it has to see people first, :meth:`prepare` too; if it is a blur, it sets ``blur``.
 
     Args:
+        surrogates: The recognisers that these settings use, as in :attr:`faces.protection.Declaration.surrogates`; ()
+            for none. The argument has no name of its own, so that a setting may be called the same.
         settings: every setting that changes the result; values of None are left out. They become part of the
             declaration and thereby of the cache key, so a file goes in as its hash and not as its path.
 
@@ -66,15 +83,18 @@ class PhotoProtector(ABC):
     blur: KnownBlur | None = None
     target: Target | None = None
 
-    def __init__(self, **settings: float | str | None) -> None:
-        given = {name: value for name, value in settings.items() if value is not None}
-        self.declaration = replace(self.about, settings=tuple((name, str(value)) for name, value in given.items()))
+    def __init__(self, surrogates: tuple[str, ...], /, **settings: float | str | None) -> None:
+        given = tuple((name, str(value)) for name, value in settings.items() if value is not None)
+        self.declaration = replace(self.about, settings=given, surrogates=surrogates)
 
     @abstractmethod
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Protected photos of a part of a batch; values outside 0..1 and between the levels are allowed.
 
         Arguments are those of :meth:`faces.protection.Protector.protect`, checked.
+
+        Raises:
+            FaceFailed: One of these photos cannot be protected; ``index`` is its row in this part.
         """
 
     def prepare(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> None:  # noqa: B027
@@ -94,12 +114,20 @@ class PhotoProtector(ABC):
 
         Raises:
             ProtectorError: If the photos are not what they must be.
+            FaceFailed: If one of them cannot be protected; ``index`` is its row in this batch.
         """
         self._check(images, points5, identity)
         if len(images) == 0:
             return images.clone()
         parts = zip(images.split(self.chunk), points5.split(self.chunk), identity.split(self.chunk), strict=True)
-        return torch.cat([self._saved(part[0], self.change(*part, generator)) for part in parts])
+        done: list[Tensor] = []
+        for part in parts:
+            try:
+                done.append(self._saved(part[0], self.change(*part, generator)))
+            except FaceFailed as error:
+                # A part counts its photos from 0, whoever called counts those of the batch.
+                raise FaceFailed(sum(map(len, done)) + error.index, error.reason) from error
+        return torch.cat(done)
 
     def _check(self, images: Tensor, points5: Tensor, identity: Tensor) -> None:
         name, count = self.about.name, len(images)
@@ -128,10 +156,14 @@ class PhotoProtector(ABC):
             )
 
     def _saved(self, before: Tensor, after: Tensor) -> Tensor:
-        if after.shape != before.shape or not bool(torch.isfinite(after).all()):
+        if after.shape != before.shape:
             raise ProtectorError(
-                f"{self.about.name} made of photos {tuple(before.shape)} something of shape {tuple(after.shape)} or "
-                "with values that are not finite; report this to whoever wrote it, with its settings "
-                f"{dict(self.declaration.settings)}."
+                f"{self.about.name} made of photos {tuple(before.shape)} something of shape {tuple(after.shape)}; "
+                f"report this to whoever wrote it, with its settings {dict(self.declaration.settings)}."
             )
+        refuse(
+            ~torch.isfinite(after).flatten(1).all(1),
+            f"{self.about.name} made values of this face that are not finite; report this to whoever wrote it, with "
+            f"its settings {dict(self.declaration.settings)}.",
+        )
         return whole_levels(after)

@@ -50,7 +50,7 @@ class GaussianBlur(PhotoProtector):
             raise ProtectorError(f"gaussian-blur takes 0 < sd <= 2 eye distances, got {sd:g}.")
         if px < 8:
             raise ProtectorError(f"gaussian-blur takes photos of px >= 8 pixels, got {px}.")
-        super().__init__(sd=sd, px=px)
+        super().__init__((), sd=sd, px=px)
         self.photo_px = px
         sd_px = sd * EYE_DISTANCE * px
         # Not wider than the odd number of pixels that a photo holds: what is cut off there goes back to all others.

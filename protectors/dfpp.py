@@ -165,6 +165,7 @@ class Dfpp(PhotoProtector):
         self._working, self.target = target_people(targets, people=1, captures=CAPTURES)
         self._reference = parts.reference_face(reference, palette)
         super().__init__(
+            self._surrogates.names,
             budget=budget, steps=steps, structure=structure, makeup=makeup, residual=residual, surrogates=surrogates,
             eot=eot, targets=self._working.content_hash[:16], palette=self._reference.content_hash,
         )  # fmt: skip

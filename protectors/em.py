@@ -139,6 +139,7 @@ class Em(PersonProtector):
         if not 0 < self._stop_error < 1:
             raise ProtectorError(f"em takes stop_error as a share between 0 and 1, got {self._stop_error:g}.")
         super().__init__(
+            (),
             levels=linf_levels(budget, chosen.levels / TOP_LEVEL), preset=preset, noise=noise, budget=budget,
             steps=self._steps, train_batches=self._train_batches, stop_error=self._stop_error,
             rounds=rounds, eot=eot, classes=classes,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faces.protection import Declaration, Threat
 from protectors.auxiliary import auxiliary_faces
-from protectors.base import TOP_LEVEL, PhotoProtector, whole_levels
+from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, check_iteration
 from protectors.errors import ProtectorError
@@ -183,6 +183,7 @@ class Fawkes(PhotoProtector):
         targeted = self._preset.targeted
         self._others = auxiliary_faces(auxiliary, people=people, captures=CAPTURES) if targeted else None
         super().__init__(
+            self._surrogates.names,
             preset=preset, mode=mode, dssim=self._dssim, steps=self._steps, rate=self._rate, surrogates=surrogates,
             budget=budget, auxiliary=None if self._others is None else self._others.content_hash[:16],
             people=people if targeted else None, eot=eot, region=region,
@@ -199,7 +200,8 @@ class Fawkes(PhotoProtector):
         """Cloaked photos; see :meth:`PhotoProtector.change`.
 
         Raises:
-            ProtectorError: Photos are too small, or for some no change was found that keeps the budget.
+            ProtectorError: The photos are too small.
+            FaceFailed: No change of a photo was found that keeps the budget.
         """
         images = images.detach()
         with torch.no_grad():
@@ -216,12 +218,11 @@ class Fawkes(PhotoProtector):
             delta, kept = self._cloaks(canvas, points5[rows], [goal[rows] for goal in goals], generator)
             parts.append(canvas.add(delta))
             found.append(kept)
-        missing = int((~torch.cat(found)).sum())
-        if missing:
-            raise ProtectorError(
-                f"fawkes found for {missing} of {len(images)} photos no change that keeps dssim = {self._dssim:g} in "
-                f"{self._steps} steps; choose a higher mode, or raise dssim or steps."
-            )
+        refuse(
+            ~torch.cat(found),
+            f"fawkes found no change of this face that keeps dssim = {self._dssim:g} in {self._steps} steps; choose a "
+            "higher mode, or raise dssim or steps.",
+        )
         return torch.cat(parts)
 
     def _cloaks(

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from faces.protection import Declaration, Threat
 from protectors.auxiliary import SIZE_PX, SYNTHETIC, Faces, auxiliary_faces, source_key
-from protectors.base import TOP_LEVEL, PhotoProtector
+from protectors.base import TOP_LEVEL, PhotoProtector, refuse
 from protectors.canvas import Canvas, linf_levels
 from protectors.descent import check_iteration
 from protectors.errors import ProtectorError
@@ -145,7 +145,7 @@ class FeedForward(PhotoProtector):
         ):  # fmt: skip
             if given < least:
                 raise ProtectorError(f"feed-forward takes {name} >= {least}, got {given}.")
-        Surrogates(surrogates)
+        names = Surrogates(surrogates).names
         self._training = Training(
             surrogates=surrogates, levels=linf_levels(budget, NATIVE_LEVELS / TOP_LEVEL), ssim=ssim, margin=margin,
             eot=eot, steps=steps, rate=rate, batch=batch, people=people, captures=captures, width=width,
@@ -153,6 +153,7 @@ class FeedForward(PhotoProtector):
         self._auxiliary = auxiliary
         self._key = source_key(auxiliary, people=people, captures=captures)
         super().__init__(
+            names,
             budget=budget, ssim=ssim, margin=margin, surrogates=surrogates, eot=eot, steps=steps, rate=rate,
             batch=batch, people=people, captures=captures, width=width, auxiliary=self._key,
         )  # fmt: skip
@@ -161,7 +162,7 @@ class FeedForward(PhotoProtector):
         """Photos with what the network adds; see :meth:`PhotoProtector.change`.
 
         Raises:
-            ProtectorError: The eyes of a photo are at the same place.
+            FaceFailed: The eyes of a photo are at the same place.
         """
         side = images.shape[-1]
         small, points = images, points5
@@ -187,7 +188,7 @@ def perturbation(network: UNet, images: Tensor, points5: Tensor, levels: int) ->
     """What is added to photos (N, 3, S, S), of the same shape and within the budget; gradients pass.
 
     Raises:
-        ProtectorError: The eyes of a photo are at the same place.
+        FaceFailed: The eyes of a photo are at the same place.
     """
     seen_by = torch.cat((2 * images - 1, face_coordinates(points5, images.shape[-1])), 1)
     return torch.tanh(network(seen_by)) * (levels / TOP_LEVEL)
@@ -199,12 +200,11 @@ def face_coordinates(points5: Tensor, side: int) -> Tensor:
     Places count from the mean of the five points (N, 5, 2), in eye distances.
 
     Raises:
-        ProtectorError: The eyes of a photo are at the same place.
+        FaceFailed: The eyes of a photo are at the same place.
     """
     eyes = points5[:, 1] - points5[:, 0]
     square = eyes.square().sum(1)
-    if bool((square == 0).any()):
-        raise ProtectorError("feed-forward needs two eyes apart from each other in points5; find the points again.")
+    refuse(square == 0, "feed-forward needs two eyes apart from each other in points5; find the points again.")
     at = torch.arange(side, dtype=points5.dtype)
     centre = points5.mean(1)
     right, down = (at - centre[:, :1])[:, None, :], (at - centre[:, 1:])[:, :, None]

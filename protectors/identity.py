@@ -22,7 +22,7 @@ class Identity(PhotoProtector):
     )
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(())
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """The same photos; see :meth:`PhotoProtector.change`."""

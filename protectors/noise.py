@@ -44,7 +44,7 @@ class Noise(PhotoProtector):
             raise ProtectorError(f"noise takes linf from 1/{TOP_LEVEL} (one level of a file) to 1, got {linf:g}.")
         if l2 is not None and not l2 > 0:
             raise ProtectorError(f"noise takes l2 > 0, got {l2:g}.")
-        super().__init__(linf=linf, l2=l2)
+        super().__init__((), linf=linf, l2=l2)
         self._linf, self._l2 = linf, l2
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:

@@ -111,6 +111,7 @@ class Opom(PersonProtector):
             raise ProtectorError(f"opom takes momentum as a decay, 0..1, got {self._momentum:g}.")
         self._surrogates = Surrogates(surrogates)
         super().__init__(
+            self._surrogates.names,
             levels=linf_levels(budget, NATIVE_LEVELS / TOP_LEVEL), preset=preset, hull=hull, budget=budget,
             steps=self._steps, centre_steps=self._centre_steps, momentum=self._momentum, surrogates=surrogates, eot=eot,
             region=region, diversity=diversity,

@@ -149,7 +149,7 @@ class OpticalEncoder(PhotoProtector):
         if px < 8:
             raise ProtectorError(f"optical-encoder takes photos of px >= 8 pixels, got {px}.")
         stored = load_camera(run)
-        super().__init__(camera=stored.content_hash, px=px)
+        super().__init__((), camera=stored.content_hash, px=px)
         self.photo_px = px
         self.camera = stored.camera
         exposure = self.camera.exposure

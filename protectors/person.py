@@ -20,6 +20,7 @@ class PersonProtector(PhotoProtector):
     :meth:`pattern` places them otherwise.
 
     Args:
+        surrogates: see :class:`PhotoProtector`.
         levels: L-infinity budget in whole levels.
         settings: see :class:`PhotoProtector`.
 
@@ -29,8 +30,8 @@ class PersonProtector(PhotoProtector):
 
     variants: tuple[int, ...] = ()
 
-    def __init__(self, *, levels: int, **settings: float | str | None) -> None:
-        super().__init__(**settings)
+    def __init__(self, surrogates: tuple[str, ...], /, *, levels: int, **settings: float | str | None) -> None:
+        super().__init__(surrogates, **settings)
         self._levels = levels
         self._people = torch.zeros(0, dtype=torch.int64)
         self._masks = torch.zeros(0, 3, 1, 1)

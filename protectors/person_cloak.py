@@ -113,6 +113,7 @@ class PersonCloak(PersonProtector):
             raise ProtectorError(f"person-cloak takes apart >= 0, got {apart:g}.")
         self._surrogates = Surrogates(surrogates)
         super().__init__(
+            self._surrogates.names,
             levels=linf_levels(budget, NATIVE_LEVELS / TOP_LEVEL), ssim=ssim, budget=budget, masks=masks, apart=apart,
             steps=steps, eot=eot, surrogates=surrogates,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
-from protectors.base import TOP_LEVEL, PhotoProtector, whole_levels
+from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, check_iteration
 from protectors.errors import ProtectorError
@@ -77,7 +77,14 @@ class PhotoCloak(PhotoProtector):
         self._levels = None if budget == "native" else linf_levels(budget, 1.0)
         self._surrogates = Surrogates(surrogates)
         super().__init__(
-            ssim=ssim, budget=budget, steps=steps, rate=rate, surrogates=surrogates, eot=eot, region=region
+            self._surrogates.names,
+            ssim=ssim,
+            budget=budget,
+            steps=steps,
+            rate=rate,
+            surrogates=surrogates,
+            eot=eot,
+            region=region,
         )
         self._ssim, self._steps, self._rate, self._eot, self._region = ssim, steps, rate, eot, region
 
@@ -85,10 +92,11 @@ class PhotoCloak(PhotoProtector):
         """Cloaked photos; see :meth:`PhotoProtector.change`.
 
         Raises:
-            ProtectorError: No iterate kept the similarity.
+            FaceFailed: No change that was tried kept the similarity of a photo.
         """
         canvas = Canvas(images, points5, region=self._region, levels=self._levels)
         before = canvas.crop(canvas.images)
+        saved_before = whole_levels(before)
         with torch.no_grad():
             own = self._surrogates.embed(canvas.images, points5)
 
@@ -105,17 +113,20 @@ class PhotoCloak(PhotoProtector):
                 optimiser.param_groups[0]["lr"] = self._rate * LATE_RATE
             value, slope = climb.evaluated(delta)
             with torch.enable_grad():
-                kept = ssim(before, whole_levels(before + delta), gaussian=True)
+                saved = whole_levels(before + delta)
+                kept = ssim(before, saved, gaussian=True)
                 (pull,) = torch.autograd.grad((WEIGHT * (self._ssim - kept).clamp_min(0)).sum(), delta)
-            better = (kept.detach() >= self._ssim) & (value > most)
+            # A change of less than half a level is none: the photo would be saved as it was.
+            changed = (saved.detach() != saved_before).flatten(1).any(1)
+            better = changed & (kept.detach() >= self._ssim) & (value > most)
             best[better], most[better] = delta.detach()[better], value[better]
             delta.grad = canvas.greyed(pull) - slope
             optimiser.step()
             with torch.no_grad():
                 delta.copy_(canvas.project(delta))
-        if not bool(most.isfinite().all()):
-            raise ProtectorError(
-                f"photo-cloak found no change of {int((~most.isfinite()).sum())} photos that keeps ssim = "
-                f"{self._ssim} in {self._steps} steps; lower ssim, or raise steps."
-            )
+        refuse(
+            ~most.isfinite(),
+            f"photo-cloak found no change of this face that keeps ssim = {self._ssim} in {self._steps} steps; lower "
+            "ssim, or raise steps.",
+        )
         return canvas.add(best)

@@ -36,7 +36,7 @@ class Pixelate(PhotoProtector):
     def __init__(self, *, cells: int = 16) -> None:
         if cells < 1:
             raise ProtectorError(f"pixelate takes cells >= 1, got {cells}.")
-        super().__init__(cells=cells)
+        super().__init__((), cells=cells)
         self._cells = cells
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:

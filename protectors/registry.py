@@ -10,7 +10,8 @@ A package adds a protector with an entry point of the group ``optishield.protect
 It names a class that fulfils :class:`faces.protection.Protector` (:class:`protectors.base.PhotoProtector` does most of
 it), with an attribute ``about``, a :class:`faces.protection.Declaration` without settings whose name is that of the
 entry point. The arguments of the class are its settings, each annotated as int, float, str or Path (or one of them or
-None).
+None). The ``declaration`` of what is made must state ``surrogates``, the recognisers that it uses; they do not judge
+it.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
 
+from faces.families import recogniser_names
 from faces.protection import Declaration, Protector
 from protectors.errors import ProtectorError
 
 GROUP = "optishield.protectors"
+
+#: What the name of a recogniser starts with that is used by a protector, but not listed in ``faces.families``.
+OTHER = "other:"
+
+_PARTS = ("declaration", "photo_px", "fit", "protect", "blur", "target")
 
 _OWN = {
     "identity": "protectors.identity:Identity",
@@ -134,9 +141,25 @@ def make_protector(spec: str) -> Protector:
     if not isinstance(made, Protector):
         raise ProtectorError(
             f"{known.package} registers as {name} something that is no protector: it lacks "
-            f"{_listed([a for a in ('declaration', 'fit', 'protect', 'blur') if not hasattr(made, a)])}."
+            f"{_listed([part for part in _PARTS if not hasattr(made, part)])}."
         )
+    _check_surrogates(made.declaration, known.package)
     return made
+
+
+def _check_surrogates(said: Declaration, package: str) -> None:
+    named = said.surrogates
+    if named is None:
+        raise ProtectorError(
+            f"{said.name} of {package} does not state which recognisers it uses; whoever wrote it must set "
+            "Declaration.surrogates to their names, or to () where it uses none."
+        )
+    wrong = [name for name in named if name not in recogniser_names() and not name.startswith(OTHER)]
+    if isinstance(named, str) or wrong:
+        raise ProtectorError(
+            f"{said.name} of {package} states surrogates = {named!r}; whoever wrote it must give a tuple of names out "
+            f"of {', '.join(recogniser_names())}, or {OTHER}NAME for a recogniser that is not listed."
+        )
 
 
 def _entries() -> dict[str, EntryPoint]:

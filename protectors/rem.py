@@ -132,6 +132,7 @@ class Rem(PhotoProtector):
                 f"rem takes train_steps >= 1 and update_every >= 1, got {self._train_steps} and {self._update_every}."
             )
         super().__init__(
+            (),
             preset=preset, budget=budget, steps=self._steps, eot=self._eot, attack_steps=self._attack_steps,
             train_steps=self._train_steps, update_every=self._update_every, classes=classes,
             auxiliary=auxiliary_key(auxiliary, classes=classes), resolution=self._resolution,

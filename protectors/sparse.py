@@ -89,13 +89,14 @@ class Sparse(PhotoProtector):
         if population < 4:
             raise ProtectorError(f"sparse takes a population >= 4 (a child has three parents), got {population}.")
         check_region(region)
+        self._surrogates, self._region = Surrogates(surrogates), region
         super().__init__(
+            self._surrogates.names,
             pixels=pixels, search=search, budget=budget, steps=steps, population=population, surrogates=surrogates,
             region=region,
         )  # fmt: skip
         self._pixels, self._search, self._steps, self._population = pixels, search, steps, population
         self._levels = None if budget == "native" else linf_levels(budget, 1.0)
-        self._surrogates, self._region = Surrogates(surrogates), region
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Photos with a few pixels changed; see :meth:`PhotoProtector.change`."""

@@ -142,6 +142,7 @@ class TipIm(PhotoProtector):
         self._surrogates, self._eot, self._region = Surrogates(surrogates), eot, region
         self._working, self.target = target_people(targets, people=people, captures=1)
         super().__init__(
+            self._surrogates.names,
             preset=preset, budget=budget, steps=self._steps, step=self._step, gamma=self._gamma, batch=batch,
             affine=self._affine, people=people, surrogates=surrogates, targets=self._working.content_hash[:16], eot=eot,
             region=region,

@@ -127,6 +127,11 @@ def describe(site: Site, protector: str) -> dict[str, Any]:
     """
     made = site.make_protector(protector)
     said, blur, target = made.declaration, made.blur, made.target
+    if said.surrogates is None:
+        raise EvaluationError(
+            f"{said.name} does not state which recognisers it uses; set Declaration.surrogates to their names, or to "
+            "() where it uses none."
+        )
     kept = Store(site.folder / "work")
     if blur is not None:
         facts = {"noise_sd": blur.noise_sd, "planes": blur.planes}

@@ -206,10 +206,8 @@ def _certified(
 
 
 def surrogates(declaration: Mapping[str, Any]) -> list[str]:
-    """Recognisers that a protector was tuned against, as its settings name them."""
-    settings = declaration["settings"]
-    named = [settings[key] for key in ("surrogates", "surrogate", "recognisers", "recogniser") if key in settings]
-    return [name for text in named for name in text.replace("+", " ").replace(",", " ").split()]
+    """Recognisers that a protector used, as it declares."""
+    return list(declaration["surrogates"])
 
 
 def unseen(

@@ -42,8 +42,9 @@ def enroll(
     import torch
 
     from faces.detection import FaceDetector
+    from faces.protection import Enrolling
     from optishield.progress import choose_progress
-    from photos.enrolments import Enrolling, Enrolment, write_enrolment
+    from photos.enrolments import Enrolment, write_enrolment
     from photos.frames import FRAME_PX
     from protectors.registry import make_protector
 
@@ -53,7 +54,7 @@ def enroll(
         raise ConfigError(f"{name} needs no enrolment; run: optishield protect PHOTOS --method {method} --out DIR")
     if not isinstance(protector, Enrolling):
         raise ConfigError(f"{name} cannot keep what it learns of a person, so it cannot enrol; choose another method.")
-    px = getattr(protector, "photo_px", None) or FRAME_PX
+    px = protector.photo_px or FRAME_PX
     progress = choose_progress(quiet=quiet)
     frames, refused = _frames(photos, FaceDetector(), px, progress)
     if not frames:

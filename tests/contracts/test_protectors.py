@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from codesign.cameras import geometry_of
 from codesign.config import TrainMaskConfig
 from codesign.cotrain import make_mask
 from codesign.export import write_camera
+from faces import weights
+from faces.dlib_resnet import DlibResNet
+from faces.faceres import FaceRes
+from faces.families import load_recogniser, recogniser_names
 from faces.protection import Protector
+from faces.recognisers import SFace, load_sface
 from optishield.run.folder import RunFolder
 from protectors import registry
 from protectors.errors import ProtectorError
 from protectors.registry import make_protector
 
 SIDE = 64
+
+#: The networks of the recognisers.
+PUBLISHED: dict[type[nn.Module], str] = {SFace: "sface", DlibResNet: "dlib-resnet", FaceRes: "faceres"}
 
 
 @dataclass(frozen=True)
@@ -263,6 +275,35 @@ def of_one_person(images: Tensor) -> tuple[Tensor, Tensor]:
     return points.expand(len(images), 5, 2), torch.zeros(len(images), dtype=torch.int64)
 
 
+@contextmanager
+def recognisers_asked() -> Iterator[set[str]]:
+    """Names of the published recognisers that were loaded or run in the meantime, in whatever way."""
+    asked: set[str] = set()
+    verify, features = weights.verify, SFace.features
+
+    def loaded(name: str, cache_dir: Path | None = None) -> Path:
+        if name in recogniser_names():
+            asked.add(name)
+        return verify(name, cache_dir)
+
+    def run_in_part(network: SFace, batch: Tensor) -> Tensor:
+        asked.add("sface")
+        return features(network, batch)
+
+    def note(module: nn.Module, _: tuple[Any, ...]) -> None:
+        if type(module) in PUBLISHED:
+            asked.add(PUBLISHED[type(module)])
+
+    hook = register_module_forward_pre_hook(note)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(weights, "verify", loaded)
+            patch.setattr(SFace, "features", run_in_part)
+            yield asked
+    finally:
+        hook.remove()
+
+
 def made(row: Row, run: Path) -> Protector:
     protector = make_protector(row.spec.format(run=run))
     if protector.declaration.person_specific:
@@ -371,6 +412,37 @@ def test_declaration_says_what_it_must(row: Row, run: Path) -> None:
     assert said.title and said.source and said.auxiliary_data and said.stores
     assert registry.registered(said.name).about == type(protector).about
     assert said.control == (said.source == "control")
+
+
+@each
+def test_recognisers_that_it_uses_are_those_it_declares(
+    row: Row, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Networks that a method trains are trained anew, so that what they are trained against is seen as well.
+    kept = Path(os.environ["OPTISHIELD_CACHE"])
+    for name in ("weights", "faces"):
+        (kept / name).mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(kept / name)
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path))
+    with recognisers_asked() as asked:
+        protector = made(row, run)
+        protected(protector, photos(2))
+    assert tuple(sorted(asked)) == tuple(sorted(protector.declaration.surrogates or ()))
+
+
+def test_counter_of_recognisers_sees_each_way_to_ask_one(faceres_weights: Path) -> None:
+    images = photos(1, side=112)
+    points5, _ = of_one_person(images)
+    for name in recogniser_names():
+        with recognisers_asked() as asked:
+            load_recogniser(name).embed(images, points5)
+        assert asked == {name}
+    with recognisers_asked() as asked:
+        load_sface().embed(images * 255)
+    assert asked == {"sface"}
+    with recognisers_asked() as asked:
+        load_sface(input_size=56).features(images[..., :56, :56] * 255)
+    assert asked == {"sface"}
 
 
 @each

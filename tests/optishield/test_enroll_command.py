@@ -35,7 +35,7 @@ class Stripes(PersonProtector):
     )  # fmt: skip
 
     def __init__(self, *, width: int = 8) -> None:
-        super().__init__(levels=LEVELS, width=width)
+        super().__init__((), levels=LEVELS, width=width)
         self._width = width
 
     def masks(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
@@ -52,7 +52,7 @@ class Forgetful(PhotoProtector):
     )
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(())
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         return images

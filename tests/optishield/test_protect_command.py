@@ -26,6 +26,7 @@ from ground import files
 from optishield.cli import main
 from photos import protection as protect_photos
 from photos import verification
+from photos.errors import PhotoError
 from photos.files import read_photo
 from photos.frames import find_faces
 from photos.verification import THRESHOLDS, Verifier, judges
@@ -44,7 +45,7 @@ class Brighten(PhotoProtector):
     calls: list[tuple[Tensor, Tensor]]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(())
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         type(self).calls.append((images, identity))
@@ -359,13 +360,19 @@ def test_a_face_that_is_gone_is_looked_for_at_its_old_place(
 
 @pytest.mark.parametrize(
     ("surrogates", "left"),
-    [(None, ["sface", "dlib-resnet", "faceres"]), ("sface", ["dlib-resnet", "faceres"]),
-     ("dlib-resnet+sface", ["faceres"])],
+    [((), ["sface", "dlib-resnet", "faceres"]), (("sface",), ["dlib-resnet", "faceres"]),
+     (("dlib-resnet", "sface"), ["faceres"]), (("other:arcface",), ["sface", "dlib-resnet", "faceres"])],
 )  # fmt: skip
-def test_recognisers_that_a_method_used_do_not_judge_it(surrogates: str | None, left: list[str]) -> None:
-    settings = (("budget", "native"),) + ((("surrogates", surrogates),) if surrogates else ())
-    about = Declaration(name="x", title="x", source="own", threats=frozenset(), settings=settings)
+def test_recognisers_that_a_method_used_do_not_judge_it(surrogates: tuple[str, ...], left: list[str]) -> None:
+    # What its settings are called says nothing.
+    settings = (("surrogates", "faceres"), ("model", "faceres"))
+    about = Declaration("x", "x", "own", frozenset(), settings=settings, surrogates=surrogates)
     assert judges(about) == left
+
+
+def test_method_that_does_not_state_its_recognisers_is_not_verified() -> None:
+    with pytest.raises(PhotoError, match=r"^x does not state which recognisers it uses, so nothing unseen can judge"):
+        judges(Declaration("x", "x", "own", frozenset()))
 
 
 def test_list_shows_what_the_registry_holds(capsys: Any) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from faces.errors import FaceFailed
 from faces.families import load_recogniser
 from protectors import feed_forward
 from protectors.auxiliary import Faces, auxiliary_faces
@@ -64,7 +65,7 @@ def test_coordinates_follow_the_face() -> None:
 
 
 def test_eyes_at_one_place_are_refused() -> None:
-    with pytest.raises(ProtectorError, match="two eyes apart from each other"):
+    with pytest.raises(FaceFailed, match="two eyes apart from each other"):
         face_coordinates(torch.zeros(1, 5, 2), 16)
 
 

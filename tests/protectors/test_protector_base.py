@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from faces.errors import FaceFailed
 from faces.protection import Declaration
 from faces.samples import linear_to_srgb, srgb_to_linear
-from protectors.base import ROUNDING_SD, PhotoProtector, whole_levels
+from protectors.base import ROUNDING_SD, PhotoProtector, refuse, whole_levels
 from protectors.errors import ProtectorError
 from protectors.resampling import area_matrix, area_resample
 
@@ -23,7 +25,7 @@ class Recorder(PhotoProtector):
     chunk = 3
 
     def __init__(self, result: Tensor | None = None) -> None:
-        super().__init__(strength=0.25, steps=3, absent=None, file="abc")
+        super().__init__((), strength=0.25, steps=3, absent=None, file="abc")
         self.result = result
         self.changed: list[tuple[Tensor, ...]] = []
         self.prepared: list[tuple[Tensor, ...]] = []
@@ -86,9 +88,44 @@ def test_settings_are_declared_as_text() -> None:
     assert Recorder.about.settings == ()
 
 
-@pytest.mark.parametrize(
-    "result", [torch.zeros(3, 3, 8, 7), torch.zeros(2, 3, 8, 8), torch.full((3, 3, 8, 8), math.inf)]
-)
+def test_recognisers_are_declared_apart_from_settings() -> None:
+    class Tuned(Recorder):
+        def __init__(self) -> None:
+            PhotoProtector.__init__(self, ("sface",), surrogates="a setting of its own")
+
+    assert Recorder().declaration.surrogates == ()
+    assert Tuned().declaration.surrogates == ("sface",)
+    assert Tuned().declaration.settings == (("surrogates", "a setting of its own"),)
+
+
+class Refusing(Recorder):
+    """Cannot protect photos that are black."""
+
+    def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+        refuse(images.flatten(1).amax(1) == 0, "it is black.")
+        return images
+
+
+@pytest.mark.parametrize("row", range(7))
+def test_face_that_fails_is_named_by_its_place_in_the_batch(row: int) -> None:
+    images, *others = batch(7)
+    images[row] = 0
+    with pytest.raises(FaceFailed, match=rf"^face {row + 1} of the batch: it is black\.$") as caught:
+        Refusing().protect(images, *others)
+    assert (caught.value.index, caught.value.reason) == (row, "it is black.")
+    # As it comes out of a worker process.
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.index, str(again)) == (row, str(caught.value))
+
+
+def test_values_that_are_not_finite_are_the_fault_of_one_face() -> None:
+    result = torch.zeros(3, 3, 8, 8)
+    result[1, 0, 0, 0] = math.inf
+    with pytest.raises(FaceFailed, match=r"recorder made values of this face that are not finite; .*'steps': '3'"):
+        Recorder(result).protect(*batch(3))
+
+
+@pytest.mark.parametrize("result", [torch.zeros(3, 3, 8, 7), torch.zeros(2, 3, 8, 8)])
 def test_broken_protector_is_named(result: Tensor) -> None:
     with pytest.raises(
         ProtectorError, match=r"recorder made of photos \(3, 3, 8, 8\) something of shape .*'steps': '3'"

@@ -21,7 +21,7 @@ from protectors.base import PhotoProtector
 class Cloak(PhotoProtector):
     about = Declaration("cloak", "a test", "own", frozenset())
     def __init__(self, *, key: Path, word: str = "a", weight: float | None = None) -> None:
-        super().__init__(key=str(key), word=word, weight=weight)
+        super().__init__((), key=str(key), word=word, weight=weight)
     def change(self, images, points5, identity, generator):
         return 1 - images
 
@@ -29,6 +29,18 @@ class NoProtector:
     about = Declaration("hollow", "a test", "own", frozenset())
     declaration = about
     def protect(self): ...
+
+class Silent(PhotoProtector):
+    about = Declaration("silent", "a test", "own", frozenset())
+    def __init__(self) -> None:
+        self.declaration = self.about
+    def change(self, images, points5, identity, generator):
+        return 1 - images
+
+class Vague(Silent):
+    about = Declaration("vague", "a test", "own", frozenset())
+    def __init__(self, *, model: str = "arcface") -> None:
+        PhotoProtector.__init__(self, (model,), model=model)
 
 class Listed(Cloak):
     about = Declaration("listed", "a test", "own", frozenset())
@@ -115,6 +127,11 @@ def test_package_adds_a_protector(package: Path) -> None:
         make_protector("cloack")
 
 
+def test_recogniser_of_a_package_is_declared_as_another(package: Path) -> None:
+    register(package, "vague = cloak_kit:Vague")
+    assert make_protector("vague:model=other:arcface").declaration.surrogates == ("other:arcface",)
+
+
 @pytest.mark.parametrize(
     ("line", "name", "words"),
     [
@@ -126,7 +143,21 @@ def test_package_adds_a_protector(package: Path) -> None:
         ("cloak = no_such_kit:Cloak", "cloak", r"the protector cloak of cloak-kit cannot be imported \(.*no_such_kit"),
         ("coat = cloak_kit:Cloak", "coat", r"cloak_kit:Cloak of cloak-kit is registered as coat but declares cloak;"),
         ("path = cloak_kit:Path", "path", r"cloak_kit:Path of cloak-kit is registered as path but declares nothing;"),
-        ("hollow = cloak_kit:NoProtector", "hollow", r"registers as hollow .* lacks fit and blur\.$"),
+        (
+            "hollow = cloak_kit:NoProtector",
+            "hollow",
+            r"registers as hollow .* lacks photo_px and fit and blur and ta",
+        ),
+        (
+            "silent = cloak_kit:Silent",
+            "silent",
+            r"^silent of cloak-kit does not state which recognisers it uses; whoever wrote it must set Decl",
+        ),
+        (
+            "vague = cloak_kit:Vague",
+            "vague",
+            r"vague of cloak-kit states surrogates = \('arcface',\); .* out of sface, dlib-resnet, faceres, or oth",
+        ),
         (
             "listed = cloak_kit:Listed",
             "listed",

@@ -31,6 +31,7 @@ class Fake:
     puts a photo of its target there; ``wish`` has a target and does nothing.
     """
 
+    photo_px: int | None = None
     blur: KnownBlur | None = None
     target: Target | None = None
 
@@ -41,7 +42,7 @@ class Fake:
             base, base, "control", frozenset({THREATS.get(base, Threat.dodge)}),
             deterministic=base not in ("noise", "hide"),
             person_specific=base == "person", control=base in ("identity", "gaussian-blur", "pixelate", "noise"),
-            settings=(("spec", spec),),
+            settings=(("spec", spec),), surrogates=(),
         )  # fmt: skip
         self.seen: set[int] = set()
         if base == "lens":

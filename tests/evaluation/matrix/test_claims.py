@@ -34,8 +34,8 @@ def test_a_claim_holds_by_its_lower_limit(
     assert claim_verdict(interval, 0.8, gates, exploratory)[0] == verdict
 
 
-def _said(*threats: str, control: bool = False, **settings: str) -> dict[str, Any]:
-    return {"threats": list(threats), "control": control, "settings": settings}
+def _said(*threats: str, control: bool = False, surrogates: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"threats": list(threats), "control": control, "settings": {}, "surrogates": list(surrogates)}
 
 
 def _plain(protector: str, recogniser: str, psr: float, **more: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_poison_is_judged_by_the_kind_of_victim_that_it_was_made_for() -> None:
     assert (claim["verdict"], claim["reason"]) == ("holds", "scratch: because")
     assert [judge["judge"] for judge in claim["judges"]] == ["scratch", "scratch, grey", "linear/seen", "nearest/seen"]
     assert [judge["primary"] for judge in claim["judges"]] == [True, False, False, False]
-    made = _claims(_said("poison", surrogates="seen"), poisoned=poisoned)
+    made = _claims(_said("poison", surrogates=("seen",)), poisoned=poisoned)
     assert (made["verdict"], made["reason"]) == ("fails", "linear/seen: because")
     weak = [_victim("cloak", "scratch", "as-is", "no claim", weak=True), *poisoned[1:]]
     assert _claims(_said("poison"), poisoned=weak)["verdict"] == "no claim"

@@ -12,13 +12,13 @@ from evaluation.verdicts.rows import Judged, judge, surrogates
 
 PEOPLE = 40
 PROTECTORS: dict[str, dict[str, Any]] = {
-    name: {"threats": threats, "control": control, "settings": settings}
-    for name, threats, control, settings in (
-        ("identity", [], True, {}),
-        ("pixelate", ["dodge"], True, {}),
-        ("gaussian-blur", ["dodge"], True, {}),
-        ("cloak", ["dodge"], False, {"surrogates": "other"}),
-        ("camera", ["sensor"], False, {}),
+    name: {"threats": threats, "control": control, "settings": {}, "surrogates": surrogates}
+    for name, threats, control, surrogates in (
+        ("identity", [], True, []),
+        ("pixelate", ["dodge"], True, []),
+        ("gaussian-blur", ["dodge"], True, []),
+        ("cloak", ["dodge"], False, ["other"]),
+        ("camera", ["sensor"], False, []),
     )
 }
 
@@ -165,9 +165,10 @@ def test_comparisons_are_paired_and_corrected() -> None:
     assert len(tests) == 6
 
 
-def test_surrogates_are_read_from_the_settings() -> None:
-    assert surrogates({"settings": {"surrogates": "sface+dlib-resnet"}}) == ["sface", "dlib-resnet"]
-    assert surrogates({"settings": {"eps": "0.03"}}) == []
+def test_surrogates_are_those_declared_whatever_the_settings_are_called() -> None:
+    declared = {"settings": {"recogniser": "faceres", "model": "faceres"}, "surrogates": ["sface", "dlib-resnet"]}
+    assert surrogates(declared) == ["sface", "dlib-resnet"]
+    assert surrogates({**declared, "surrogates": []}) == []
 
 
 def test_a_control_with_settings_of_the_user_decides_no_gate() -> None:
