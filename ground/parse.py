@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -12,6 +13,9 @@ from ground.errors import GroundError
 
 MOST_DEEP = 64
 """Largest depth of lists and tables inside one another. Whoever walks through values by recursion needs a bound."""
+
+# A dotted key of so many parts. tomllib reads it, but in a time that grows with the square of their number.
+_LONG_KEY = re.compile(rf"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_DEEP}}}""")
 
 
 def json_of(data: bytes | str, name: str) -> Any:
@@ -40,7 +44,8 @@ def json_of(data: bytes | str, name: str) -> Any:
 def toml_of(data: bytes | str, name: str) -> dict[str, Any]:
     """Read TOML.
 
-    A byte order mark is passed over, as editors on Windows write one.
+    A byte order mark is passed over, as editors on Windows write one. ``inf`` and ``nan`` are values of TOML; a number
+    that is too large for floating point, such as ``1e400``, is refused.
 
     Args:
         data: The text, or its bytes in UTF-8.
@@ -52,7 +57,13 @@ def toml_of(data: bytes | str, name: str) -> dict[str, Any]:
     Raises:
         GroundError: It is no such text, or nested more than ``MOST_DEEP`` times; names line and column.
     """
-    tables: dict[str, Any] = _parsed(data, name, "TOML", tomllib.loads)
+
+    def loads(text: str) -> Any:
+        if _LONG_KEY.search(text):
+            raise RecursionError
+        return tomllib.loads(text, parse_float=_finite)
+
+    tables: dict[str, Any] = _parsed(data, name, "TOML", loads)
     return tables
 
 
@@ -70,7 +81,7 @@ def _parsed(data: bytes | str, name: str, kind: str, loads: Callable[[str], Any]
     except RecursionError:
         deep = True
     except ValueError as error:
-        raise GroundError(f"{name} is no valid {kind}: {error}.") from error
+        raise GroundError(f"{name} is no valid {kind}: {error}; correct that place.") from error
     if deep:
         raise GroundError(f"{name} holds lists or tables nested more than {MOST_DEEP} times; no such file is valid.")
     return value
@@ -90,8 +101,8 @@ def _is_deep(value: Any) -> bool:
 
 def _finite(text: str) -> float:
     value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text} is too large")
+    if math.isinf(value) and "inf" not in text:
+        raise ValueError(f"the number {text[:40]} is too large")
     return value
 
 

@@ -5,10 +5,13 @@ Commands import their rooms when they run, so that ``optishield --help`` answers
 
 from __future__ import annotations
 
+import io
+import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -21,7 +24,7 @@ from optishield.commands.protect import protect
 from optishield.commands.settings import config_app
 from optishield.commands.train_mask import evaluate_mask, train_mask
 from optishield.commands.weights import weights_app
-from optishield.console import say, show_help
+from optishield.console import say, show, show_help
 from optishield.errors import ExitCode, one_line, user_error
 
 app = typer.Typer(
@@ -44,7 +47,7 @@ app.add_typer(bench_app, name="bench")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"optishield {__version__}")
+        show(f"optishield {__version__}")
         raise typer.Exit()
 
 
@@ -66,14 +69,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Mistakes of the user end in one line on stderr; ``--debug`` adds the traceback.
 
     Args:
-        arguments: the words after the program's name; None takes ``sys.argv``.
+        arguments: The words after the program's name; None takes ``sys.argv``.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that is not UTF-8 gets escapes for what it cannot show, in place of an error.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as in `optishield weights list | head -1`. Python flushes at the end
+        # and would complain, so there must be something to flush to.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            if _is_closed(stream):
+                os.dup2(nowhere, stream.fileno())
+        return ExitCode.OUTPUT_CLOSED
+
+
+def _invoke(words: list[str]) -> int:
+    """Let typer run one command, and raise what it raised."""
+    streams = sys.stdout, sys.stderr
+    try:
+        result = app(words, prog_name="optishield", standalone_mode=False)
+    except SystemExit as ending:
+        # typer takes every broken pipe for the end of a reader and leaves with 1, also that of a device.
+        sys.stdout, sys.stderr = streams
+        if isinstance(ending.__context__, BrokenPipeError):
+            raise ending.__context__ from None
+        raise
+    return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether the other end of this stream's pipe is closed."""
+    try:
+        handle = stream.fileno()
+    except (OSError, ValueError):  # no file of the operating system, for example in a test
+        return False
+    poll = select.poll()
+    poll.register(handle, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _run(words: list[str]) -> int:
+    """Run the words of one command; every error except a closed output becomes one line and a code."""
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        result = app(words, prog_name="optishield", standalone_mode=False)
-        return int(result) if isinstance(result, int) else ExitCode.OK
+        return _invoke(words)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except typer.TyperException as error:
@@ -83,7 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = context.command_path if context else "optishield"
         say(f"error: {one_line(error.format_message()).replace('Value error, ', '').rstrip('.')}; see {command} --help")
         return ExitCode.USAGE
-    except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one line and a code
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and (_is_closed(sys.stdout) or _is_closed(sys.stderr)):
+            raise
         known = user_error(error)
         if debug or known is None:
             traceback.print_exc()

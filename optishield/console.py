@@ -1,4 +1,8 @@
-"""What commands share: results on stdout, remarks on stderr, and the exit code of unmet gates."""
+"""What commands share: options, results on stdout, remarks on stderr, and the exit code of unmet gates.
+
+Everything printed goes through this file, which escapes what a terminal would obey instead of showing: names of files
+and answers of devices come from outside.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ground.text import printable
 from optishield.devices import DeviceName, choose
 from optishield.errors import ConfigError, ExitCode, one_line
 
@@ -53,6 +58,11 @@ def photo_folder(path: Path) -> Path:
     return path.resolve()
 
 
+def show(text: str, *, lines: bool = False) -> None:
+    """One line on stdout, or several if ``lines`` says that the line breaks in the text are meant."""
+    typer.echo(printable(text, lines=lines))
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     from ground.jsonable import json_bytes
@@ -62,14 +72,14 @@ def print_json(value: Any) -> None:
 
 def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
     """Names and values in two columns on stdout."""
-    width = max(len(key) for key, _ in pairs)
+    width = max(len(printable(key)) for key, _ in pairs)
     for key, value in pairs:
-        typer.echo(f"{key:<{width}}  {value}")
+        show(f"{printable(key):<{width}}  {printable(str(value))}")
 
 
 def say(text: str) -> None:
     """One line on stderr."""
-    typer.echo(f"optishield: {text}", err=True)
+    typer.echo(f"optishield: {printable(text)}", err=True)
 
 
 def short(value: Any) -> str:
@@ -91,6 +101,7 @@ def end_on_unmet(failed: Mapping[str, Mapping[str, Any]]) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout, its columns as wide as they need to be."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    for row in (head, *rows):
-        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    shown = [[printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[place]) for row in shown) for place in range(len(head))]
+    for row in shown:
+        show("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,7 +1,8 @@
 """Errors of the application, and the map from any error to one line and an exit code.
 
 Exit codes: 0 done, 1 a defect of the program, 2 wrong usage, 3 bad configuration or data, 4 hardware,
-5 a quality gate is unmet, 6 a photo or a face in one was left unprotected, 130 interrupted.
+5 a quality gate is unmet, 6 a photo or a face in one was left unprotected, 130 interrupted, 141 nobody reads the
+output any more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class ExitCode(IntEnum):
     GATE = 5
     UNPROTECTED = 6
     INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
 
 
 class OptiShieldError(ValueError):

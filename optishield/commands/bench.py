@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optishield.console import Json, Quiet, end_on_unmet, print_json, print_pairs, say, show_help
+from optishield.console import Json, Quiet, end_on_unmet, print_json, print_pairs, say, show, show_help
 from optishield.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def selftest(
         print_pairs([(key, value) for key, value in result.items() if key != "checks"])
         for check in checks:
             verdict = {True: "ok  ", False: "FAIL", None: "--  "}[check.passed]
-            typer.echo(f"{verdict}  {check.name}: {check.reason}")
+            show(f"{verdict}  {check.name}: {check.reason}")
     if any(check.passed is False for check in checks):
         raise typer.Exit(ExitCode.HARDWARE)
 
@@ -223,7 +223,7 @@ def verify(folder: _Folder, json_output: Json = False) -> None:
         print_json({"passed": passed, "checks": [vars(check) for check in checks]})
     else:
         for check in checks:
-            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.reason}")
+            show(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.reason}")
     if not passed:
         raise typer.Exit(ExitCode.BAD_INPUT)
 

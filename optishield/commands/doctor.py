@@ -11,7 +11,7 @@ from collections.abc import Callable
 import typer
 
 from ground.gates import Gate
-from optishield.console import Json, print_json
+from optishield.console import Json, print_json, show
 from optishield.errors import ExitCode, user_error
 from optishield.run.environment import package_version, processor_name
 
@@ -26,7 +26,7 @@ def doctor(json_output: Json = False) -> None:
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:
-            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.reason}")
+            show(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.reason}")
     if not sound:
         raise typer.Exit(ExitCode.BAD_INPUT)
 

@@ -231,7 +231,7 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], json_output: bool) -> No
     from optishield.report.standings import combination_name, label, sentence, standings
     from optishield.report.tables import orderings, own_claims
 
-    result = {"run": run.path.name, **plain(summary, SUMMARY)}
+    result = plain({"run": run.path.name, **summary}, SUMMARY)
     run.write_json(SUMMARY, result)
     # Photographs of people never enter the report; pictures of synthetic heads may.
     files = [result["curves"]["file"], *([PICTURES] if result["mode"] == "synthetic" else [])]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optishield.console import Json, Quiet, print_json, print_table, say
+from optishield.console import Json, Quiet, print_json, print_table, say, show
 from optishield.errors import ConfigError, ExitCode, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def _finish(results: Sequence[PhotoResult], method: Declaration, seed: int, *, v
         print_table(("photo", "faces", "protected", "result"), rows)
         if verify:
             for line in _verdicts(results):
-                typer.echo(line)
-            typer.echo(LIMITS)
+                show(line)
+            show(LIMITS, lines=True)
     for one in results:
         if one.reason is not None:
             say(f"NOT PROTECTED: {one_line(one.reason)}")
@@ -214,13 +214,13 @@ def _show_methods(json_output: bool) -> None:
     known = [registered(name) for name in names()]
     if not json_output:
         for one in known:
-            typer.echo(f"{one.about.name}: {one.about.title}")
-            typer.echo(f"  source    {one.about.source}")
+            show(f"{one.about.name}: {one.about.title}")
+            show(f"  source    {one.about.source}")
             claims = ", ".join(sorted(one.about.threats)) or "nothing"
-            typer.echo(f"  claims    {claims}{' (control)' if one.about.control else ''}")
-            typer.echo(f"  needs     {one.about.auxiliary_data}; stores {one.about.stores}")
-            typer.echo(f"  enrolment {'of the person first' if one.about.person_specific else 'none'}")
-            typer.echo(f"  usage     {one.usage}")
+            show(f"  claims    {claims}{' (control)' if one.about.control else ''}")
+            show(f"  needs     {one.about.auxiliary_data}; stores {one.about.stores}")
+            show(f"  enrolment {'of the person first' if one.about.person_specific else 'none'}")
+            show(f"  usage     {one.usage}")
         return
     methods = [
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from optishield.commands.train_mask import BudgetOption, budgeted
-from optishield.console import ConfigFile, Json, Sets, print_json, show_help
+from optishield.console import ConfigFile, Json, Sets, print_json, show, show_help
 
 config_app = typer.Typer(help="Show the settings and their schema.", callback=show_help, invoke_without_command=True)
 
@@ -21,7 +21,7 @@ def config_show(
     if json_output:
         print_json(resolved.model_dump(mode="json"))
     else:
-        typer.echo(to_toml(resolved), nl=False)
+        show(to_toml(resolved).removesuffix("\n"), lines=True)
 
 
 @config_app.command("schema")

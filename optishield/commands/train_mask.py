@@ -134,7 +134,7 @@ def _finish(run: RunFolder, summary: Mapping[str, Any], *, json_output: bool, pi
     from ground.jsonable import plain
     from optishield.report.mask import headline, write_report
 
-    result = {"run": run.path.name, **plain(summary, SUMMARY)}
+    result = plain({"run": run.path.name, **summary}, SUMMARY)
     run.write_json(SUMMARY, result)
     tensors = run.read_tensors(REPORT_ARRAYS) if run.has(REPORT_ARRAYS) else {}
     arrays = {name: tensor.numpy() for name, tensor in tensors.items() if pictures or name in _WITHOUT_PICTURES}

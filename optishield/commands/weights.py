@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from optishield.console import Json, print_json, print_pairs, show_help
+from optishield.console import Json, print_json, print_pairs, show, show_help
 
 weights_app = typer.Typer(
     help="Weight files of the recognisers: list, fetch, verify.", callback=show_help, invoke_without_command=True
@@ -27,10 +27,10 @@ def weights_list(json_output: Json = False) -> None:
         print_json({"weights": [{**dataclasses.asdict(entry), "present": present[entry.name]} for entry in entries]})
         return
     for entry in entries:
-        typer.echo(f"{entry.name}: {entry.what}")
-        typer.echo(f"  file           {cached_path(entry.name) if present[entry.name] else 'absent'}")
-        typer.echo(f"  licence        {entry.licence}")
-        typer.echo(f"  training data  {entry.training_data}")
+        show(f"{entry.name}: {entry.what}")
+        show(f"  file           {cached_path(entry.name) if present[entry.name] else 'absent'}")
+        show(f"  licence        {entry.licence}")
+        show(f"  training data  {entry.training_data}")
 
 
 @weights_app.command("fetch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_deep_json_is_refused_in_one_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"a = {lists(DEEP)}", "a = " + "{b=" * 5000, ".".join(["a"] * 5000) + " = 1", f"[{'.'.join('a' * 500)}]"]
+    "text", [f"a = {lists(DEEP)}", "a = " + "{b=" * 5000, ".".join(["a"] * DEEP) + " = 1", f"[{'.'.join('a' * 500)}]"]
 )
 def test_deep_toml_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(GroundError, match=r"bench\.toml holds lists or tables nested more than 64 times"):
@@ -61,5 +62,13 @@ def test_what_is_no_json_is_named_with_its_place(text: str | bytes, message: str
 
 
 def test_what_is_no_toml_is_named_with_its_place() -> None:
-    with pytest.raises(GroundError, match=r"bench.toml is no valid TOML: .*line 2, column 8"):
+    with pytest.raises(GroundError, match=r"bench.toml is no valid TOML: .*line 2, column 8\); correct that place\.$"):
         toml_of("a = 1\nb = [1 2]\n", "bench.toml")
+
+
+def test_toml_keeps_the_infinity_that_it_has_and_makes_no_other() -> None:
+    values = toml_of("a = -inf\nb = nan\nc = 1e300", "x")
+    assert (values["a"], values["c"]) == (-math.inf, 1e300)
+    assert math.isnan(values["b"])
+    with pytest.raises(GroundError, match=r"x is no valid TOML: the number -1e400 is too large; correct that place\.$"):
+        toml_of("a = -1e400", "x")
