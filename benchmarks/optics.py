@@ -35,18 +35,11 @@ import torch
 from optics_peers import PEERS
 from scipy.ndimage import gaussian_filter
 
-from optics import (
-    PointPsf,
-    PupilGrid,
-    ThinLens,
-    ZernikeBasis,
-    ZernikeMask,
-    convolve,
-    zernike_basis,
-)
+from optics import PointPsf, PupilGrid, ThinLens, ZernikeMask, convolve
+from optics.elements import ZernikeBasis, zernike_basis
 from optics.elements.zernike import forget_bases
 from optics.plane import Plane
-from optics.propagation import AngularSpectrum, kernel_cache
+from optics.propagation import AngularSpectrum, FreeSpace, kernel_cache
 
 # Largest error of a right answer.
 LIMITS = {
@@ -127,7 +120,7 @@ def ours(given: jobs.Inputs) -> Iterator[jobs.Entry]:
     for side in (512, 1024):
         plane = Plane(side, side, jobs.FIELD_PITCH_M)
         source = torch.tensor(given.fields[side]).to(torch.complex64)[None]
-        operator = AngularSpectrum(plane, plane, jobs.WAVE_M, jobs.DISTANCE_M)
+        operator = AngularSpectrum(FreeSpace(plane, plane, jobs.WAVE_M, jobs.DISTANCE_M))
         yield (
             f"asm{side}",
             "kernel kept",
@@ -137,7 +130,7 @@ def ours(given: jobs.Inputs) -> Iterator[jobs.Entry]:
 
             def cold(plane: Plane = plane, source: torch.Tensor = source) -> torch.Tensor:
                 kernel_cache.clear()
-                return AngularSpectrum(plane, plane, jobs.WAVE_M, jobs.DISTANCE_M)(source)[0]
+                return AngularSpectrum(FreeSpace(plane, plane, jobs.WAVE_M, jobs.DISTANCE_M))(source)[0]
 
             yield "asm512 cold", "", cold
     grid = PupilGrid(jobs.DIAMETER_M, jobs.PUPIL)
@@ -148,13 +141,11 @@ def ours(given: jobs.Inputs) -> Iterator[jobs.Entry]:
     )
     lens = ThinLens(jobs.SENSOR_DISTANCE_M, inf)
     to_psf = PointPsf(grid, lens, jobs.WAVES_M, jobs.POINT_PITCH_M, jobs.POINTS)
-    index, weights = (
-        torch.tensor(jobs.INDEX, dtype=torch.float64),
-        torch.tensor(given.weights).float(),
-    )
+    per_metre = (torch.tensor(jobs.INDEX).double() / torch.tensor(jobs.WAVES_M).double()).float()[:, None, None]
+    weights = torch.tensor(given.weights).float()
 
     def psf(_: torch.Tensor) -> torch.Tensor:
-        return to_psf(mask.height_m(), index)
+        return to_psf.from_field(to_psf.pupil.from_turns(mask.height_m() * per_metre))
 
     yield from jobs.torch_psf(psf, mask.coefficients_m, weights, "")
     yield from jobs.torch_blur(convolve, given, torch.float32, "")

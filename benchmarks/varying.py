@@ -23,7 +23,8 @@ if __name__ == "__main__":
     # The checkout is the product: it need not be installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from optics import FieldGrid, LowRankBlur, OffAxis, PatchBlur, PupilGrid, PupilToPsf, Seidel, ThinLens
+from optics import FlatMask, OffAxis, PupilGrid, PupilToPsf, Seidel, ThinLens
+from optics.imaging import FieldGrid, LowRankBlur, PatchBlur
 
 WAVES_M = (620e-9, 540e-9, 460e-9)
 PITCH_M = 1e-6
@@ -38,8 +39,7 @@ def lens_psf(field: FieldGrid, samples: int, aberration: float) -> torch.Tensor:
     seidel = Seidel(*(aberration * path_m for path_m in paths_m))
     off_axis = OffAxis(grid, lens, float((x_m**2 + y_m**2).sqrt().max()), seidel=seidel, dtype=torch.float64)
     to_psf = PupilToPsf(grid, lens, WAVES_M, PITCH_M, samples, dtype=torch.float64)
-    flat = torch.zeros(grid.samples, grid.samples, dtype=torch.float64)
-    return off_axis.psf(to_psf, flat, torch.zeros(3), x_m, y_m)
+    return off_axis.psf(to_psf, FlatMask(grid, dtype=torch.float64), x_m, y_m)
 
 
 def direct_blur(field: FieldGrid, psf: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 from codesign.config import OpticsConfig, SensorConfig, TrainMaskConfig
 from codesign.cotrain import wrapped_mask
 from codesign.errors import CodesignError
-from optics import FlatMask, get_material, random_mask
-from sim.camera import EncoderCamera, Exposure, FieldStop, Geometry, MaskPsf, gaussian_psf
+from optics import FieldStop, FlatMask, get_material, random_mask
+from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf, gaussian_psf
 
 Kind = Literal["mask", "flat", "gaussian", "defocus", "random-mask"]
 Parameter = Literal["electrons_at_white", "blur_sd_cells", "focus_distance_m", "relief_spread"]

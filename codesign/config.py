@@ -42,7 +42,7 @@ class OpticsConfig(_Section):
 
 
 class FieldStopConfig(_Section):
-    """Elliptical opening in front of the sensor, in shares of the window; see ``sim.camera.FieldStop``."""
+    """Elliptical opening in front of the sensor, in shares of the window; see ``optics.FieldStop``."""
 
     centre_x: float = Field(gt=0, lt=1)
     centre_y: float = Field(gt=0, lt=1)

@@ -219,7 +219,8 @@ class _Trainer:
 
     def _too_steep(self) -> Tensor:
         """Mean excess of the phase step between pupil samples over what the sampling check still allows, in turns."""
-        turns_per_metre = float((self.source.index / torch.tensor(self.geometry.wavelengths_m)).max())
+        waves = self.geometry.wavelengths_m
+        turns_per_metre = float((self.mask.index_differences(waves) / torch.tensor(waves)).max())
         height = self.mask.height_m() * turns_per_metre
         steps = [height.diff(dim=0).abs(), height.diff(dim=1).abs()]
         excess = [functional.relu(step - SLOPE_LIMIT).square().sum() for step in steps]

@@ -11,6 +11,7 @@ from optics.propagation import (
     AngularSpectrum,
     BandLimitedAngularSpectrum,
     Fraunhofer,
+    FreeSpace,
     FresnelTransfer,
     FresnelTransform,
     choose_propagator,
@@ -26,12 +27,12 @@ methods = (AngularSpectrum, BandLimitedAngularSpectrum, FresnelTransfer, Fresnel
 for distance in (1e-3, 10e-3, 0.1, 1.0, 10.0):
     width = max(256 * pitch, 4 * red * distance / grid.diameter_m)
     far = Plane(257, 257, width / 257)
-    chosen = choose_propagator(near, far, red, distance)
+    chosen = choose_propagator(FreeSpace(near, far, red, distance))
     reference = chosen(field).abs()
     print(f"{distance:g} m, window {width * 1e3:.2f} mm: {type(chosen).__name__}")
     for method in methods:
         try:
-            other = method(near, far, red, distance)(field).abs()
+            other = method(FreeSpace(near, far, red, distance))(field).abs()
         except OpticsError as refusal:
             print(f"    {method.__name__}: refused: {str(refusal)[:90]} ...")
             continue
@@ -42,6 +43,6 @@ for distance in (1e-3, 10e-3, 0.1, 1.0, 10.0):
 distance = 50e-3
 rim = (distance**2 + (grid.diameter_m / 2) ** 2) ** 0.5
 exact = abs(1 - distance / rim * cmath.exp(2j * cmath.pi / red * (rim - distance)))
-centre = float(choose_propagator(near, Plane(1, 1, pitch), red, distance)(field).abs())
+centre = float(choose_propagator(FreeSpace(near, Plane(1, 1, pitch), red, distance))(field).abs())
 print(f"on the axis at 50 mm: |U| = {centre:.4f}, closed form {exact:.4f}")
 assert abs(centre - exact) < 1e-3

@@ -3,17 +3,8 @@
 # %% The design: a camera with a weak random mask, and the errors to expect.
 import torch
 
-from optics import (
-    PupilGrid,
-    PupilToPsf,
-    SurfaceTolerance,
-    ThinLens,
-    Tolerance,
-    ToleranceCamera,
-    monte_carlo,
-    random_mask,
-    sensitivities,
-)
+from optics import PupilGrid, PupilToPsf, ThinLens, Tolerance, ToleranceCamera, monte_carlo, random_mask, sensitivities
+from optics.tolerance import SurfaceTolerance
 
 grid, lens = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0)
 mask = random_mask(grid, 8, 1.5e-6, torch.Generator().manual_seed(0), spread=0.3)

@@ -1,268 +1,173 @@
 """Differentiable camera optics: pupil, phase mask, ideal lens, PSF per wavelength, image formation and sensor.
 
-SI units throughout; arrays are [y, x], x right and y down. This room imports no other room. See docs/optics.md.
+SI units throughout; arrays are [y, x], x right and y down. This room imports no other room but ``ground``. The names
+here are those that a first design needs, loaded when they are first used; the rest is in ``optics.elements``,
+``optics.imaging``, ``optics.sensor``, ``optics.propagation``, ``optics.tolerance``, ``optics.fabrication``,
+``optics.materials`` and ``optics.pictures``. See docs/optics.md.
 """
 
 from __future__ import annotations
 
-from optics.elements import (
-    BoundedHeight,
-    DeformableMirror,
-    ElementStack,
-    FixedCode,
-    MaskElement,
-    MeasuredHeight,
-    MeasuredWavefront,
-    PupilElement,
-    SpatialLightModulator,
-    TrainedCode,
-    ZernikeWavefront,
-    gaussian_influence,
-    limit_penalty,
-    limit_slope,
-    linear_phase_table,
-    mura,
-    mura_decoder,
-)
-from optics.elements.diffractive import DiffractiveMask, controls_for_levels
-from optics.elements.masks import FlatMask, FreeformMask, PhaseMask, ZernikeMask, random_mask
-from optics.elements.zernike import ZernikeBasis, nm_to_noll, noll_to_nm, zernike_basis, zernike_values
-from optics.elements.zernike_index import convert_coefficients, index_to_nm, nm_to_index, rms_of_unit_peak
-from optics.errors import OpticsError
-from optics.fabrication import (
-    Gds,
-    LimitReport,
-    MirrorCommands,
-    Png,
-    ProcessLimits,
-    Relief,
-    ReliefFormat,
-    RoundTrip,
-    SlmPattern,
-    Stl,
-    Tiff,
-    Violation,
-    ZernikeCoefficients,
-    Zygo,
-    check_limits,
-    export_mirror,
-    export_relief,
-    export_slm,
-    export_zernike,
-    import_mirror,
-    import_relief,
-    import_slm,
-    import_zernike,
-    round_trip,
-)
-from optics.imaging.convolve import bin_pixels, convolve
-from optics.imaging.distortion import BrownConrady, DistortionWarp
-from optics.imaging.motion import expose, motion_psf, straight_path, vibration_path
-from optics.imaging.mtf import Mtf, encircled_energy, ideal_mtf, psf_mtf, strehl_ratio
-from optics.imaging.off_axis import FieldStop, OffAxis, Seidel
-from optics.imaging.psf import PointPsf, PupilToPsf
-from optics.imaging.spectrum import polychromatic_psf, spectral_response, spectral_weights
-from optics.imaging.stray_light import Ghost, add_ghosts, harvey_scatter, veiling_glare
-from optics.imaging.varying import FieldGrid, LowRankBlur, PatchBlur
-from optics.lens import ThinLens
-from optics.materials import (
-    AIR,
-    BK7,
-    CALCIUM_FLUORIDE,
-    FUSED_SILICA,
-    NOA61,
-    PDMS,
-    PMMA,
-    POLYCARBONATE,
-    POLYSTYRENE,
-    SILICON_NITRIDE,
-    AirFormula,
-    Cauchy,
-    GasThermal,
-    GlassThermal,
-    LinearThermal,
-    Material,
-    Schott,
-    Sellmeier,
-    get_material,
-    index_differences,
-)
-from optics.pictures import mask_figure, mtf_figure, psf_figure, save_figure, through_focus_figure, wavefront_figure
-from optics.plane import Plane
-from optics.propagation import (
-    AngularSpectrum,
-    BandLimitedAngularSpectrum,
-    Fraunhofer,
-    FresnelTransfer,
-    FresnelTransform,
-    KernelCache,
-    Propagator,
-    carrier_turns,
-    choose_propagator,
-    kernel_cache,
-)
-from optics.pupil import PupilGrid
-from optics.sampling import SamplingReport, check_sampling
-from optics.sensor.emva import EmvaReport, Estimate, NonUniformity, emva_report
-from optics.sensor.mosaic import demosaic, sample_mosaic, spread_mosaic
-from optics.sensor.sensor import FixedPattern, Sensor, SensorSpec
-from optics.tolerance import (
-    MonteCarlo,
-    Perturbation,
-    Sensitivities,
-    SurfaceTolerance,
-    ThermalCoefficients,
-    Tolerance,
-    ToleranceCamera,
-    monte_carlo,
-    sensitivities,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optics.elements import (
+        DiffractiveMask,
+        ElementStack,
+        FlatMask,
+        FreeformMask,
+        PhaseMask,
+        PupilElement,
+        ZernikeMask,
+        random_mask,
+    )
+    from optics.errors import OpticsError
+    from optics.fabrication import export_relief, import_relief
+    from optics.imaging import (
+        Mtf,
+        OffAxis,
+        PointPsf,
+        PupilToPsf,
+        Seidel,
+        bin_pixels,
+        convolve,
+        encircled_energy,
+        psf_mtf,
+        strehl_ratio,
+    )
+    from optics.lens import ThinLens
+    from optics.materials import AIR, FUSED_SILICA, PMMA, Material, get_material, index_differences
+    from optics.pictures import mask_figure, psf_figure, save_figure
+    from optics.plane import Plane
+    from optics.propagation import AngularSpectrum, FreeSpace, choose_propagator
+    from optics.pupil import PupilGrid
+    from optics.sampling import check_sampling
+    from optics.sensor import FieldStop, Sensor, SensorSpec, emva_report
+    from optics.tolerance import Tolerance, ToleranceCamera, monte_carlo, sensitivities
+
+# Where each name lives; the imports above say the same to type checkers.
+_HOMES = {
+    "optics.elements": (
+        "DiffractiveMask",
+        "ElementStack",
+        "FlatMask",
+        "FreeformMask",
+        "PhaseMask",
+        "PupilElement",
+        "ZernikeMask",
+        "random_mask",
+    ),
+    "optics.errors": ("OpticsError",),
+    "optics.fabrication": (
+        "export_relief",
+        "import_relief",
+    ),
+    "optics.imaging": (
+        "Mtf",
+        "OffAxis",
+        "PointPsf",
+        "PupilToPsf",
+        "Seidel",
+        "bin_pixels",
+        "convolve",
+        "encircled_energy",
+        "psf_mtf",
+        "strehl_ratio",
+    ),
+    "optics.lens": ("ThinLens",),
+    "optics.materials": (
+        "AIR",
+        "FUSED_SILICA",
+        "PMMA",
+        "Material",
+        "get_material",
+        "index_differences",
+    ),
+    "optics.pictures": (
+        "mask_figure",
+        "psf_figure",
+        "save_figure",
+    ),
+    "optics.plane": ("Plane",),
+    "optics.propagation": (
+        "AngularSpectrum",
+        "FreeSpace",
+        "choose_propagator",
+    ),
+    "optics.pupil": ("PupilGrid",),
+    "optics.sampling": ("check_sampling",),
+    "optics.sensor": (
+        "FieldStop",
+        "Sensor",
+        "SensorSpec",
+        "emva_report",
+    ),
+    "optics.tolerance": (
+        "Tolerance",
+        "ToleranceCamera",
+        "monte_carlo",
+        "sensitivities",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AIR",
-    "BK7",
-    "CALCIUM_FLUORIDE",
     "FUSED_SILICA",
-    "NOA61",
-    "PDMS",
     "PMMA",
-    "POLYCARBONATE",
-    "POLYSTYRENE",
-    "SILICON_NITRIDE",
-    "AirFormula",
     "AngularSpectrum",
-    "BandLimitedAngularSpectrum",
-    "BoundedHeight",
-    "BrownConrady",
-    "Cauchy",
-    "DeformableMirror",
     "DiffractiveMask",
-    "DistortionWarp",
     "ElementStack",
-    "EmvaReport",
-    "Estimate",
-    "FieldGrid",
     "FieldStop",
-    "FixedCode",
-    "FixedPattern",
     "FlatMask",
-    "Fraunhofer",
+    "FreeSpace",
     "FreeformMask",
-    "FresnelTransfer",
-    "FresnelTransform",
-    "GasThermal",
-    "Gds",
-    "Ghost",
-    "GlassThermal",
-    "KernelCache",
-    "LimitReport",
-    "LinearThermal",
-    "LowRankBlur",
-    "MaskElement",
     "Material",
-    "MeasuredHeight",
-    "MeasuredWavefront",
-    "MirrorCommands",
-    "MonteCarlo",
     "Mtf",
-    "NonUniformity",
     "OffAxis",
     "OpticsError",
-    "PatchBlur",
-    "Perturbation",
     "PhaseMask",
     "Plane",
-    "Png",
     "PointPsf",
-    "ProcessLimits",
-    "Propagator",
     "PupilElement",
     "PupilGrid",
     "PupilToPsf",
-    "Relief",
-    "ReliefFormat",
-    "RoundTrip",
-    "SamplingReport",
-    "Schott",
     "Seidel",
-    "Sellmeier",
-    "Sensitivities",
     "Sensor",
     "SensorSpec",
-    "SlmPattern",
-    "SpatialLightModulator",
-    "Stl",
-    "SurfaceTolerance",
-    "ThermalCoefficients",
     "ThinLens",
-    "Tiff",
     "Tolerance",
     "ToleranceCamera",
-    "TrainedCode",
-    "Violation",
-    "ZernikeBasis",
-    "ZernikeCoefficients",
     "ZernikeMask",
-    "ZernikeWavefront",
-    "Zygo",
-    "add_ghosts",
     "bin_pixels",
-    "carrier_turns",
-    "check_limits",
     "check_sampling",
     "choose_propagator",
-    "controls_for_levels",
-    "convert_coefficients",
     "convolve",
-    "demosaic",
     "emva_report",
     "encircled_energy",
-    "export_mirror",
     "export_relief",
-    "export_slm",
-    "export_zernike",
-    "expose",
-    "gaussian_influence",
     "get_material",
-    "harvey_scatter",
-    "ideal_mtf",
-    "import_mirror",
     "import_relief",
-    "import_slm",
-    "import_zernike",
     "index_differences",
-    "index_to_nm",
-    "kernel_cache",
-    "limit_penalty",
-    "limit_slope",
-    "linear_phase_table",
     "mask_figure",
     "monte_carlo",
-    "motion_psf",
-    "mtf_figure",
-    "mura",
-    "mura_decoder",
-    "nm_to_index",
-    "nm_to_noll",
-    "noll_to_nm",
-    "polychromatic_psf",
     "psf_figure",
     "psf_mtf",
     "random_mask",
-    "rms_of_unit_peak",
-    "round_trip",
-    "sample_mosaic",
     "save_figure",
     "sensitivities",
-    "spectral_response",
-    "spectral_weights",
-    "spread_mosaic",
-    "straight_path",
     "strehl_ratio",
-    "through_focus_figure",
-    "veiling_glare",
-    "vibration_path",
-    "wavefront_figure",
-    "zernike_basis",
-    "zernike_values",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

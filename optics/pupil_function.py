@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from optics.elements.base import PupilElement
 from optics.errors import OpticsError
 from optics.lens import ThinLens
 from optics.pupil import PupilGrid
@@ -51,9 +52,9 @@ class _Phasor(torch.autograd.Function):
 
 
 class PupilFunction(nn.Module):
-    """Field ``A exp(2 pi i t)`` for each wavelength, from a mask height, an object distance and further elements.
+    """Field ``A exp(2 pi i t)`` for each wavelength, from an element in the pupil and an object distance.
 
-    The amplitude A is the share of each cell inside the aperture of the grid, times ``transmission`` if given.
+    The amplitude A is the share of each cell inside the aperture of the grid, times the transmission of the element.
 
     Args:
         grid: Pupil.
@@ -77,69 +78,48 @@ class PupilFunction(nn.Module):
         column = torch.tensor(wavelengths_m, dtype=torch.float64).reshape(-1, 1, 1)
         self.register_buffer("wavelength_column_m", column, persistent=False)
 
-    def turns(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor,
-        object_distance_m: float | torch.Tensor | None = None,
-        *,
-        wavefront_m: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the path error in wavelengths, not reduced, shape (L, P, P) or (B, L, P, P); see :meth:`forward`."""
-        samples, count = self.grid.samples, len(self.wavelengths_m)
-        if height_m.ndim not in (2, 3) or tuple(height_m.shape[-2:]) != (samples, samples):
-            raise OpticsError(
-                f"height_m has shape {tuple(height_m.shape)}; this pupil needs ({samples}, {samples}) or "
-                f"(B, {samples}, {samples})."
-            )
-        if tuple(index_difference.shape) != (count,):
-            raise OpticsError(
-                f"index_difference has shape {tuple(index_difference.shape)} for {count} wavelengths; pass one value "
-                "per wavelength."
-            )
-        self._check_values("height_m", height_m)
-        batches = {"height_m": height_m.shape[0]} if height_m.ndim == 3 else {}
-        dtype, wavelengths = self.amplitude.dtype, self.wavelength_column_m
-        per_metre = (index_difference.to(wavelengths).reshape(wavelengths.shape) / wavelengths).to(dtype)
-        turns = height_m.to(dtype).unsqueeze(-3) * per_metre
-        if object_distance_m is not None:
-            if isinstance(object_distance_m, torch.Tensor):
-                object_distance_m = object_distance_m.to(wavelengths)
-                if object_distance_m.ndim == 1:
-                    batches["object_distance_m"] = object_distance_m.shape[0]
-            opd = self.lens.defocus_opd_m(self.radius_squared_m2, object_distance_m).unsqueeze(-3)
-            turns = _joined(turns, (opd / wavelengths).to(dtype), batches)
-        if wavefront_m is not None:
-            wavefront = self._per_wavelength("wavefront_m", wavefront_m)
-            if wavefront.ndim == 4:
-                batches["wavefront_m"] = wavefront.shape[0]
-            turns = _joined(turns, wavefront / wavelengths.to(dtype), batches)
-        return turns
-
-    def forward(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor,
-        object_distance_m: float | torch.Tensor | None = None,
-        *,
-        wavefront_m: torch.Tensor | None = None,
-        transmission: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the complex field, shape (L, P, P), or (B, L, P, P) if any argument has a batch.
+    def forward(self, element: PupilElement, object_distance_m: float | torch.Tensor | None = None) -> torch.Tensor:
+        """Return the complex field behind an element and the lens.
 
         Args:
-            height_m: Mask height in metres, shape (P, P) or (B, P, P).
-            index_difference: Index of the mask over its surround at each wavelength, shape (L,).
+            element: What lies in the pupil: a phase mask, any other element, or a stack of them.
             object_distance_m: Distance of the object in metres, a number or a tensor of shape (B,); None is in focus.
-            wavefront_m: Further path error in metres, positive where light arrives late; shape (P, P), (L, P, P) or
-                (B, L, P, P).
-            transmission: Amplitude factor between 0 and 1 (its square is the transmitted power), same shapes.
+
+        Returns:
+            Shape (L, P, P), or (B, L, P, P) if the distance has a batch.
+
+        Raises:
+            OpticsError: The element has another pupil or lies on another device, or as for :meth:`from_turns`.
+        """
+        turns = element_turns(element, self.grid, self.wavelengths_m, self.amplitude.dtype)
+        return self.from_turns(turns, object_distance_m, transmission=element.transmission(self.wavelengths_m))
+
+    def from_turns(
+        self,
+        turns: torch.Tensor,
+        object_distance_m: float | torch.Tensor | None = None,
+        *,
+        transmission: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the complex field from plain tensors: what :meth:`forward` does with those of an element.
+
+        Args:
+            turns: Path error in wavelengths, positive where light arrives late; whole turns do no harm. Shape (P, P),
+                (L, P, P) or (B, L, P, P).
+            object_distance_m: Distance of the object in metres, a number or a tensor of shape (B,); None is in focus.
+            transmission: Amplitude factor between 0 and 1 (its square is the transmitted power), same shapes as
+                ``turns``; None lets all light through.
+
+        Returns:
+            Shape (L, P, P), or (B, L, P, P) if any argument has a batch.
 
         Raises:
             OpticsError: A shape, batch or device does not fit, a value is not finite (looked for on the CPU only, where
                 it costs nothing), or a transmission leaves 0 to 1.
         """
-        turns = self.turns(height_m, index_difference, object_distance_m, wavefront_m=wavefront_m)
+        turns = self.with_defocus(self._per_wavelength("turns", turns), object_distance_m)
+        if turns.ndim == 2:
+            turns = turns.expand(len(self.wavelengths_m), -1, -1)
         amplitude = self.amplitude
         if transmission is not None:
             factor = self._per_wavelength("transmission", transmission)
@@ -152,6 +132,26 @@ class PupilFunction(nn.Module):
             turns, amplitude = torch.broadcast_tensors(turns, amplitude)
         field: torch.Tensor = _Phasor.apply(turns, amplitude)
         return field
+
+    def with_defocus(self, turns: torch.Tensor, object_distance_m: float | torch.Tensor | None) -> torch.Tensor:
+        """Return a path error in wavelengths with that of the defocus added.
+
+        Args:
+            turns: Path error in wavelengths, shape (P, P), (L, P, P) or (B, L, P, P).
+            object_distance_m: As for :meth:`forward`; None adds nothing.
+        """
+        if object_distance_m is None:
+            return turns
+        wavelengths = self.wavelength_column_m
+        if isinstance(object_distance_m, torch.Tensor):
+            object_distance_m = object_distance_m.to(wavelengths)
+            if object_distance_m.ndim == 1 and turns.ndim == 4 and turns.shape[0] != object_distance_m.shape[0]:
+                raise OpticsError(
+                    f"turns has a batch of {turns.shape[0]} but object_distance_m {object_distance_m.shape[0]} values; "
+                    "make them agree."
+                )
+        opd = self.lens.defocus_opd_m(self.radius_squared_m2, object_distance_m).unsqueeze(-3)
+        return turns + (opd / wavelengths).to(turns.dtype)
 
     def _per_wavelength(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """Check ``value`` of shape (P, P), (L, P, P) or (B, L, P, P) and return it in the type of the field."""
@@ -186,9 +186,14 @@ class PupilFunction(nn.Module):
             raise OpticsError(f"{name} has {int((~value.isfinite()).sum())} values that are not finite; change {name}.")
 
 
-def _joined(turns: torch.Tensor, more: torch.Tensor, batches: dict[str, int]) -> torch.Tensor:
-    """Add two path errors whose batches, if any, must agree."""
-    if len(set(batches.values())) > 1:
-        sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
-        raise OpticsError(f"the batches of the arguments differ ({sizes}); make them agree.")
-    return turns + more
+def element_turns(
+    element: PupilElement, grid: PupilGrid, wavelengths_m: tuple[float, ...], dtype: torch.dtype
+) -> torch.Tensor:
+    """Return the path error of an element in wavelengths, shape (L, P, P).
+
+    Raises:
+        OpticsError: The element lies on another pupil.
+    """
+    if element.grid != grid:
+        raise OpticsError(f"the element lies on {element.grid} but the pupil is {grid}; build both on one grid.")
+    return element.turns(wavelengths_m, dtype)

@@ -3,8 +3,8 @@
 With pupil pitch du, aperture D, sensor distance d and wavelength L:
 
 1. Replicas: sampled light repeats on the sensor every ``L d / du``; the window must not be wider (shortest L).
-2. Phase steps: mask, defocus and wavefront must change by less than half a turn between neighbouring pupil samples, or
-   light that leaves at a steep angle reappears at a shallow one.
+2. Phase steps: the path of element and defocus must change by less than half a turn between neighbouring pupil samples,
+   or light that leaves at a steep angle reappears at a shallow one.
 3. Intensity: its highest frequency is ``D / (L d)``, so point samples must be ``L d / (2 D)`` apart or closer
    (shortest L). Cell integrals of :class:`optics.PupilToPsf` meet this by construction.
 """
@@ -17,10 +17,12 @@ from math import floor, isfinite
 
 import torch
 
+from optics.checks import check_wavelengths
+from optics.elements.base import PupilElement
 from optics.errors import OpticsError
 from optics.lens import ThinLens
 from optics.pupil import PupilGrid
-from optics.pupil_function import PupilFunction
+from optics.pupil_function import PupilFunction, element_turns
 
 # One part in 1e9, so a window set exactly to the period is not refused for its last bit.
 _SLACK = 1 + 1e-9
@@ -33,7 +35,7 @@ class SamplingReport:
     Attributes:
         window_m: Side of the simulated sensor window in metres.
         period_m: Distance between replicas at the shortest wavelength in metres.
-        phase_step_turns: Largest phase step between neighbouring pupil samples in turns, or None if no height was
+        phase_step_turns: Largest phase step between neighbouring pupil samples in turns, or None if no element was
             given; must stay below 0.5.
         nyquist_pitch_m: Coarsest admissible pitch of point samples in metres.
     """
@@ -44,30 +46,15 @@ class SamplingReport:
     nyquist_pitch_m: float
 
 
-def check_wavelengths(wavelengths_m: Sequence[float]) -> tuple[float, ...]:
-    """Return vacuum wavelengths in metres as a tuple.
-
-    Raises:
-        OpticsError: There is none, or one is not a positive number.
-    """
-    wavelengths = tuple(float(w) for w in wavelengths_m)
-    if not wavelengths or not all(isfinite(w) and w > 0 for w in wavelengths):
-        raise OpticsError(f"wavelengths_m={wavelengths} must be one or more positive lengths in metres.")
-    return wavelengths
-
-
 def check_sampling(
     grid: PupilGrid,
     lens: ThinLens,
     wavelengths_m: Sequence[float],
     pitch_m: float,
     samples: int,
-    *,
-    height_m: torch.Tensor | None = None,
-    index_difference: torch.Tensor | None = None,
+    element: PupilElement | None = None,
     object_distance_m: float | torch.Tensor | None = None,
-    wavefront_m: torch.Tensor | None = None,
-    transmission: torch.Tensor | None = None,
+    *,
     point_samples: bool = False,
 ) -> SamplingReport:
     """Check the three sampling rules and refuse a configuration that breaks one.
@@ -78,11 +65,8 @@ def check_sampling(
         wavelengths_m: Vacuum wavelengths in metres.
         pitch_m: Side of an image cell (or distance of point samples) in metres.
         samples: Cells (or points) along one side of the window.
-        height_m: Mask height (P, P) or (B, P, P) in metres; None skips the rule of phase steps.
-        index_difference: Index of the mask over its surround, shape (L,); needed with ``height_m``.
+        element: Element in the pupil; None skips the rule of phase steps. Steps next to opaque samples do not count.
         object_distance_m: Object distance in metres, as for :class:`optics.PupilToPsf`.
-        wavefront_m: Further path error in metres, as for :class:`optics.PupilToPsf`; needs ``height_m``.
-        transmission: Amplitude factor, as for :class:`optics.PupilToPsf`; steps next to opaque samples do not count.
         point_samples: Also demand the Nyquist pitch, for point samples instead of cell integrals.
 
     Returns:
@@ -116,25 +100,33 @@ def check_sampling(
             "reduce pitch_m, or use PupilToPsf, which integrates over cells of any size."
         )
     step = None
-    if height_m is None and wavefront_m is not None:
-        raise OpticsError("wavefront_m was given without height_m; pass both to check the phase steps.")
-    if height_m is not None:
-        if index_difference is None:
-            raise OpticsError("height_m was given without index_difference; pass both to check the phase steps.")
-        with torch.no_grad():
-            pupil = PupilFunction(grid, lens, wavelengths, torch.float64).to(height_m.device)
-            turns = pupil.turns(height_m, index_difference, object_distance_m, wavefront_m=wavefront_m)
-            open_cells = pupil.amplitude > 0
-            if transmission is not None:
-                open_cells = open_cells & (transmission.to(height_m.device) > 0)
-            step = _largest_step(turns, open_cells)
+    if element is not None:
+        step = _phase_step(grid, lens, wavelengths, element, object_distance_m)
         if not step < 0.5:
             raise OpticsError(
-                f"the phase of mask, defocus and wavefront steps by {step:.3g} turns between pupil samples (limit "
+                f"the phase of element and defocus steps by {step:.3g} turns between pupil samples (limit "
                 f"0.5); raise PupilGrid samples from {grid.samples} to about {int(grid.samples * step / 0.45) + 1}, or "
-                "make height_m or wavefront_m smoother or the defocus of object_distance_m weaker."
+                "make the height or path of the element smoother, or the defocus of object_distance_m weaker."
             )
     return SamplingReport(window, period, step, nyquist)
+
+
+def _phase_step(
+    grid: PupilGrid,
+    lens: ThinLens,
+    wavelengths_m: tuple[float, ...],
+    element: PupilElement,
+    object_distance_m: float | torch.Tensor | None,
+) -> float:
+    """Largest phase step in turns between open neighbours, in float64."""
+    with torch.no_grad():
+        turns = element_turns(element, grid, wavelengths_m, torch.float64)
+        pupil = PupilFunction(grid, lens, wavelengths_m, torch.float64).to(turns.device)
+        open_cells = pupil.amplitude > 0
+        transmission = element.transmission(wavelengths_m)
+        if transmission is not None:
+            open_cells = open_cells & (transmission > 0)
+        return _largest_step(pupil.with_defocus(turns, object_distance_m), open_cells)
 
 
 def _largest_step(turns: torch.Tensor, inside: torch.Tensor) -> float:

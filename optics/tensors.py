@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from optics.checks import check_finite
 from optics.errors import OpticsError
 
 
@@ -24,10 +25,3 @@ def hold(module: nn.Module, name: str, value: torch.Tensor, shape: tuple[int, ..
     if value.dtype != dtype:
         raise OpticsError(f"{name} is a Parameter of {value.dtype} but dtype={dtype}; make the two agree.")
     module.register_parameter(name, value)
-
-
-def check_finite(name: str, value: torch.Tensor) -> None:
-    """Refuse NaN and infinite values, with their number."""
-    bad = int((~torch.isfinite(value.detach())).sum())
-    if bad:
-        raise OpticsError(f"{name} has {bad} of {value.numel()} values that are NaN or infinite; replace them.")

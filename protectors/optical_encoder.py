@@ -24,11 +24,11 @@ from torch import Tensor
 
 from faces.protection import Declaration, KnownBlur, Threat
 from faces.samples import linear_to_srgb, srgb_to_linear
-from optics import OpticsError
+from optics import FieldStop, OpticsError
 from protectors.base import ROUNDING_SD, PhotoProtector
 from protectors.errors import ProtectorError
 from protectors.resampling import area_matrix, area_resample
-from sim.camera import METERED_GREY, EncoderCamera, Exposure, FieldStop, FixedPsf
+from sim.camera import METERED_GREY, EncoderCamera, Exposure, FixedPsf
 
 #: The layout of ``camera.json`` that is read here.
 FORMAT = 1

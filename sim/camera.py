@@ -16,7 +16,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from optics import OpticsError, PhaseMask, PupilGrid, PupilToPsf, Sensor, SensorSpec, ThinLens, bin_pixels, convolve
+from optics import (
+    FieldStop,
+    OpticsError,
+    PhaseMask,
+    PupilGrid,
+    PupilToPsf,
+    Sensor,
+    SensorSpec,
+    ThinLens,
+    bin_pixels,
+    convolve,
+)
 
 
 @dataclass(frozen=True)
@@ -69,35 +80,6 @@ METERED_GREY = 0.18
 METER_RANGE = 16.0
 #: Centre weighting of the meter: standard deviation as a share of the window.
 METER_SD = 0.18
-
-
-@dataclass(frozen=True)
-class FieldStop:
-    """An elliptical opening just in front of the sensor: pixels outside it stay dark.
-
-    The transmission is ``1 / (1 + exp((r - 1) / edge))`` with the elliptical radius r, 1 on the rim; an edge of a few
-    per cent is what a stop a little in front of the pixels casts.
-
-    Attributes:
-        centre_x: centre as a share of the window's width, from the left.
-        centre_y: centre as a share of the window's height, from the top.
-        half_width: half axis along x, share of the width.
-        half_height: half axis along y, share of the height.
-        edge: softness of the rim, share of the half axes.
-    """
-
-    centre_x: float
-    centre_y: float
-    half_width: float
-    half_height: float
-    edge: float
-
-    def transmission(self, samples: int) -> Tensor:
-        """Share of the light (samples, samples) that passes to each cell of the image, as [y, x]."""
-        across = (torch.arange(samples) + 0.5) / samples
-        x, y = (across - self.centre_x) / self.half_width, (across - self.centre_y) / self.half_height
-        radius = (x.square()[None, :] + y.square()[:, None]).sqrt()
-        return torch.sigmoid((1.0 - radius) / self.edge)
 
 
 @dataclass(frozen=True)
@@ -170,17 +152,15 @@ class MaskPsf(nn.Module):
         self.to_psf = PupilToPsf(
             geometry.grid, geometry.lens, geometry.wavelengths_m, geometry.cell_m, geometry.psf_cells
         )
-        self.index: Tensor
-        self.register_buffer("index", mask.index_differences(geometry.wavelengths_m), persistent=False)
 
     def forward(self) -> Tensor:
         """The point-spread function (3, K, K); each plane sums to the share of the light inside the window."""
-        psf: Tensor = self.to_psf(self.mask.height_m(), self.index, self.geometry.object_distance_m)
+        psf: Tensor = self.to_psf(self.mask, self.geometry.object_distance_m)
         return psf
 
     def check(self) -> None:
         """Raise OpticsError when the present mask is not sampled finely enough."""
-        self.to_psf.check(self.mask.height_m().detach(), self.index, self.geometry.object_distance_m)
+        self.to_psf.check(self.mask, self.geometry.object_distance_m)
 
 
 def gaussian_psf(sd_cells: float, cells: int) -> FixedPsf:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from optics.checks import check_finite, check_wavelengths
 from optics.elements.base import PupilElement, spread_cells, straight_through
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
-from optics.sampling import check_wavelengths
-from optics.tensors import check_finite
 
 
 class _Code(PupilElement):

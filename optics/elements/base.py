@@ -1,7 +1,7 @@
 """What every element in the pupil offers, and a stack of them.
 
 An element changes the field by ``T exp(+2 pi i W / L)``: a path error W in metres, positive where light is late, and a
-real amplitude factor T. Both go to :class:`optics.PupilToPsf` as ``wavefront_m`` and ``transmission``.
+real amplitude factor T. :class:`optics.PupilToPsf` takes any element and asks it for both.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from optics.elements.masks import PhaseMask
+from optics.checks import check_wavelengths
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
-from optics.sampling import check_wavelengths
 from optics.tensors import hold
 
 
@@ -49,6 +48,21 @@ class PupilElement(nn.Module):
             Shape (P, P), or (L, P, P) if it depends on the wavelength.
         """
         return None
+
+    def turns(self, wavelengths_m: Sequence[float], dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return the path error in wavelengths, whole turns and all.
+
+        Args:
+            wavelengths_m: Vacuum wavelengths in metres.
+            dtype: Type of the result; None means that of the path.
+
+        Returns:
+            Shape (L, P, P).
+        """
+        waves = check_wavelengths(wavelengths_m)
+        path = self.path_m(waves)
+        path = path if dtype is None else path.to(dtype)
+        return path / path.new_tensor(waves)[:, None, None]
 
     def forward(self, wavelengths_m: Sequence[float]) -> torch.Tensor:
         """Return :meth:`path_m`."""
@@ -112,51 +126,31 @@ def straight_through(hard: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
     return result
 
 
-class MaskElement(PupilElement):
-    """A phase mask of any kind as an element: path ``h (n - n_air)``.
-
-    Args:
-        mask: Mask; what it trains stays trained.
-    """
-
-    def __init__(self, mask: PhaseMask) -> None:
-        # Not from height_m(): that may draw random numbers.
-        held = (*mask.parameters(), *mask.buffers())
-        super().__init__(mask.grid, next((t.dtype for t in held if t.is_floating_point()), torch.float32))
-        self.mask = mask
-
-    def path_m(self, wavelengths_m: Sequence[float]) -> torch.Tensor:
-        """Return the path error in metres, shape (L, P, P)."""
-        height = self.mask.height_m()
-        differences = self.mask.index_differences(check_wavelengths(wavelengths_m)).to(height)
-        return height * differences[:, None, None]
-
-
 class ElementStack(PupilElement):
     """Elements in one pupil plane: paths add, amplitude factors multiply.
 
     Args:
-        elements: Elements or phase masks on the same grid and of the same dtype, in any order.
+        elements: Elements on the same grid and of the same dtype, in any order; phase masks are elements.
     """
 
-    def __init__(self, *elements: PupilElement | PhaseMask) -> None:
-        parts = [MaskElement(e) if isinstance(e, PhaseMask) else e for e in elements]
-        if not parts:
+    def __init__(self, *elements: PupilElement) -> None:
+        if not elements:
             raise OpticsError("ElementStack() has no elements; pass at least one.")
-        super().__init__(parts[0].grid, parts[0].dtype)
-        for number, part in enumerate(parts):
+        super().__init__(elements[0].grid, elements[0].dtype)
+        for number, part in enumerate(elements):
             if part.grid != self.grid:
                 raise OpticsError(f"element {number} lies on {part.grid} but element 0 on {self.grid}; use one grid.")
             if part.dtype != self.dtype:
                 raise OpticsError(f"element {number} has dtype {part.dtype} but element 0 {self.dtype}; use one dtype.")
-        self.elements = nn.ModuleList(parts)
+        self.elements = nn.ModuleList(elements)
 
     def path_m(self, wavelengths_m: Sequence[float]) -> torch.Tensor:
         """Return the sum of the path errors in metres, shape (L, P, P)."""
-        first, *others = (element.path_m(wavelengths_m) for element in self._parts())
-        for path in others:
-            first = first + path
-        return first
+        return _sum([element.path_m(wavelengths_m) for element in self._parts()])
+
+    def turns(self, wavelengths_m: Sequence[float], dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return the sum of the path errors in wavelengths, shape (L, P, P)."""
+        return _sum([element.turns(wavelengths_m, dtype) for element in self._parts()])
 
     def transmission(self, wavelengths_m: Sequence[float] | None = None) -> torch.Tensor | None:
         """Return the product of the amplitude factors, shape (P, P) or (L, P, P), or None if all light passes."""
@@ -169,3 +163,10 @@ class ElementStack(PupilElement):
 
     def _parts(self) -> list[PupilElement]:
         return [element for element in self.elements if isinstance(element, PupilElement)]
+
+
+def _sum(planes: list[torch.Tensor]) -> torch.Tensor:
+    total = planes[0]
+    for plane in planes[1:]:
+        total = total + plane
+    return total

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from math import isfinite, log
 
 import torch
-from scipy.optimize import lsq_linear
 from torch import nn
 
+from optics.checks import check_finite, check_wavelengths
 from optics.elements.base import PupilElement
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
-from optics.sampling import check_wavelengths
-from optics.tensors import check_finite
 
 # Command patterns that move the surface by less than this share of the strongest are left at rest by a fit.
 _RANK_TOLERANCE = 1e-6
@@ -107,18 +105,21 @@ class DeformableMirror(PupilElement):
             inverse = torch.linalg.pinv(triangle, rtol=_RANK_TOLERANCE)
             commands = (inverse @ reduced).mT
             for row in (commands.abs().amax(-1) > self.max_command_m).nonzero().flatten().tolist():
-                # Commands in units of the limit, so that the solver's tolerances suit.
-                scaled = triangle.cpu().numpy() * self.max_command_m
-                solution = lsq_linear(
-                    scaled,
-                    reduced[:, row].cpu().numpy(),
-                    (-1.0, 1.0),
-                    method="bvls",
-                    tol=1e-12,
-                    max_iter=10 * len(scaled),
-                )
-                commands[row] = torch.from_numpy(solution.x * self.max_command_m)
+                commands[row] = _bounded(triangle, reduced[:, row], self.max_command_m)
         return commands.reshape(*wavefront_m.shape[:-2], -1).to(self.influence.dtype)
+
+
+def _bounded(matrix: torch.Tensor, target: torch.Tensor, limit: float) -> torch.Tensor:
+    """Least-squares solution of ``matrix x = target`` with each ``|x|`` at most ``limit``, on their device."""
+    # Imported where it is used: scipy.optimize takes longer to load than this whole room.
+    from scipy.optimize import lsq_linear
+
+    # In units of the limit, so that the solver's tolerances suit.
+    scaled = matrix.cpu().numpy() * limit
+    solution = lsq_linear(
+        scaled, target.cpu().numpy(), (-1.0, 1.0), method="bvls", tol=1e-12, max_iter=10 * len(scaled)
+    )
+    return torch.from_numpy(solution.x * limit).to(matrix)
 
 
 def gaussian_influence(

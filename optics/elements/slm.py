@@ -22,11 +22,10 @@ from typing import Literal
 import torch
 from torch import nn
 
+from optics.checks import check_finite, check_wavelengths
 from optics.elements.base import PupilElement, cells_across, samples_of, spread_cells, straight_through
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
-from optics.sampling import check_wavelengths
-from optics.tensors import check_finite
 
 
 class SpatialLightModulator(PupilElement):

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from optics.checks import check_wavelengths
 from optics.elements.base import PupilElement
-from optics.elements.heights import sample_map
+from optics.elements.masks.heights import sample_map
 from optics.elements.zernike import ZernikeBasis
 from optics.elements.zernike_index import ZernikeNorm, ZernikeOrder, convert_coefficients
 from optics.errors import OpticsError
 from optics.pupil import PupilGrid
-from optics.sampling import check_wavelengths
 
 
 class _Spectral(PupilElement):

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
+from optics.elements.masks import MeasuredHeight
 from optics.errors import OpticsError
 from optics.fabrication.files import write_new
 from optics.fabrication.gds import Gds
@@ -19,7 +20,6 @@ from optics.fabrication.stl import Stl
 from optics.fabrication.zygo import Zygo
 from optics.imaging.psf import PupilToPsf
 from optics.lens import ThinLens
-from optics.materials import index_differences
 
 
 class ReliefFormat(Protocol):
@@ -132,6 +132,6 @@ def round_trip(
 
 def _psf(relief: Relief, lens: ThinLens, pitch_m: float, samples: int, object_distance_m: float | None) -> torch.Tensor:
     to_psf = PupilToPsf(relief.grid, lens, relief.wavelengths_m, pitch_m, samples, dtype=torch.float64)
-    index = index_differences(relief.material, relief.wavelengths_m)
-    psf: torch.Tensor = to_psf(relief.height_m.detach().double().cpu(), index, object_distance_m)
+    mask = MeasuredHeight(relief.grid, relief.height_m.detach(), material=relief.material, dtype=torch.float64).cpu()
+    psf: torch.Tensor = to_psf(mask, object_distance_m)
     return psf

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from optics.elements.base import spread_cells
-from optics.elements.diffractive import DiffractiveMask
-from optics.elements.masks import PhaseMask
+from optics.elements.masks import DiffractiveMask, PhaseMask
 from optics.errors import OpticsError
 from optics.materials import Material, get_material
 from optics.pupil import PupilGrid

@@ -21,17 +21,18 @@ image outwards (pincushion).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 import torch
 from torch import nn
 
+from optics.elements.base import PupilElement
 from optics.errors import OpticsError
 from optics.imaging.psf import PupilToPsf
 from optics.lens import ThinLens
 from optics.pupil import PupilGrid
+from optics.pupil_function import element_turns
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Seidel:
 
 
 @dataclass(frozen=True)
-class FieldStop:
-    """A second round aperture on the axis, away from the pupil, that cuts the beams of outer field points.
+class ClearAperture:
+    """A second round aperture on the axis, away from the pupil: it cuts the beams of outer field points (vignetting).
 
     Attributes:
         diameter_m: Diameter in metres.
@@ -78,20 +79,20 @@ class FieldStop:
 
 
 class OffAxis(nn.Module):
-    """Transmission, wavefront and mask of a batch of field points, as :class:`optics.PupilToPsf` takes them.
+    """Transmission, wavefront and element as a batch of field points sees them.
 
     :meth:`psf` does all in one call.
 
     Args:
         grid: Pupil.
-        lens: Lens; gives the sensor distance, and the object distance for a stop in front of the pupil.
+        lens: Lens; gives the sensor distance, and the object distance for a clear aperture in front of the pupil.
         full_field_m: Image height at which ``seidel`` holds, in metres.
         seidel: Aberrations.
-        stop: Second aperture, or None.
+        clear_aperture: Second aperture that vignettes, or None.
         dtype: Type of the results; the work is done in float64.
 
     Raises:
-        OpticsError: full_field_m is not positive, or the stop lies beyond the sensor or the object.
+        OpticsError: full_field_m is not positive, or the clear aperture lies beyond the sensor or the object.
     """
 
     cells: torch.Tensor
@@ -104,26 +105,27 @@ class OffAxis(nn.Module):
         full_field_m: float,
         *,
         seidel: Seidel | None = None,
-        stop: FieldStop | None = None,
+        clear_aperture: ClearAperture | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if not (isfinite(full_field_m) and full_field_m > 0):
             raise OpticsError(f"full_field_m={full_field_m} must be a positive length in metres.")
-        if stop is not None and not -lens.focus_distance_m < stop.distance_m < lens.sensor_distance_m:
+        second = clear_aperture
+        if second is not None and not -lens.focus_distance_m < second.distance_m < lens.sensor_distance_m:
             raise OpticsError(
-                f"distance_m={stop.distance_m:g} of the stop must lie between the object at "
+                f"distance_m={second.distance_m:g} of the clear aperture must lie between the object at "
                 f"{-lens.focus_distance_m:g} m and the sensor at {lens.sensor_distance_m:g} m."
             )
         self.grid, self.lens, self.full_field_m = grid, lens, full_field_m
         self.seidel = Seidel() if seidel is None else seidel
-        self.stop, self.dtype = stop, dtype
+        self.clear_aperture, self.dtype = clear_aperture, dtype
         rim = grid.diameter_m / 2
         self.register_buffer("cells", torch.stack([grid.x_m, grid.y_m], dim=-1) / rim, persistent=False)
         self.register_buffer("amplitude", grid.amplitude, persistent=False)
 
     def transmission(self, x_m: torch.Tensor, y_m: torch.Tensor) -> torch.Tensor:
-        """Return the amplitude factor on the round pupil: the foreshortened aperture within the stop.
+        """Return the amplitude factor on the round pupil: the foreshortened aperture within the clear aperture.
 
         Each edge is grey: a cell weighs the exact share of it inside. Where both edges cross one cell the shares are
         multiplied.
@@ -133,20 +135,20 @@ class OffAxis(nn.Module):
             y_m: The same, down.
 
         Returns:
-            Shape (B, 1, P, P), values 0 to 1; 1 on the axis if there is no stop. Where the aperture itself is 0, so
-            is this.
+            Shape (B, 1, P, P), values 0 to 1; 1 on the axis if there is no clear aperture. Where the pupil itself is
+            closed this is 0.
         """
         image = self._points(x_m, y_m)
         inverse = self._widening(image)
         open_share = _disc_share(inverse, torch.zeros_like(image), self.grid.samples, self.cells)
-        if self.stop is not None:
-            # A ray through u meets the plane of the stop at u shrink + image shift; both over the radius of the stop.
-            rim, distance = self.grid.diameter_m / 2, self.stop.distance_m
+        if self.clear_aperture is not None:
+            # A ray through u meets that plane at u shrink + image shift; both over the radius there.
+            rim, distance = self.grid.diameter_m / 2, self.clear_aperture.distance_m
             far = self.lens.sensor_distance_m if distance >= 0 else -self.lens.focus_distance_m
-            radius = self.stop.diameter_m / 2
-            to_stop = inverse * ((1 - distance / far) * rim / radius)
+            radius = self.clear_aperture.diameter_m / 2
+            to_edge = inverse * ((1 - distance / far) * rim / radius)
             centre = image * (distance / (self.lens.sensor_distance_m * radius))
-            open_share = open_share * _disc_share(to_stop, centre, self.grid.samples, self.cells)
+            open_share = open_share * _disc_share(to_edge, centre, self.grid.samples, self.cells)
         # PupilToPsf multiplies by the grey edge of the round pupil; the ellipse lies within it.
         share = open_share / self.amplitude.clamp(min=torch.finfo(torch.float64).tiny)
         return (share * (self.amplitude > 0)).clamp(0.0, 1.0).to(self.dtype).unsqueeze(1)
@@ -154,7 +156,7 @@ class OffAxis(nn.Module):
     def relative_illumination(self, x_m: torch.Tensor, y_m: torch.Tensor) -> torch.Tensor:
         """Return the light of each field point over that of the whole aperture on the axis, float64 of shape (B,).
 
-        ``cos^4(theta)`` without a stop. The PSF adds up to it, but for what misses its window.
+        ``cos^4(theta)`` without a clear aperture. The PSF adds up to it, but for what misses its window.
         """
         open_area = (self.transmission(x_m, y_m)[:, 0].double() * self.amplitude).sum(dim=(-2, -1))
         return open_area / self.amplitude.sum()
@@ -176,47 +178,51 @@ class OffAxis(nn.Module):
         return path.to(self.dtype).unsqueeze(1)
 
     def foreshorten(self, plane: torch.Tensor, x_m: torch.Tensor, y_m: torch.Tensor) -> torch.Tensor:
-        """Resample a map on the pupil (the height of a mask) to the foreshortened pupil of each field point.
+        """Resample a map on the pupil (the path of an element) to the foreshortened pupil of each field point.
 
         Bilinear; the gradient flows to the map. On the axis the map returns as it is.
 
         Args:
-            plane: Shape (P, P).
+            plane: Shape (P, P) or (L, P, P).
             x_m: Image positions in metres, shape (B,).
             y_m: The same, down.
 
         Returns:
-            Shape (B, P, P).
+            Shape (B, P, P) or (B, L, P, P).
 
         Raises:
             OpticsError: The map does not fit the pupil.
         """
         samples = self.grid.samples
-        if tuple(plane.shape) != (samples, samples):
-            raise OpticsError(f"plane has shape {tuple(plane.shape)}; this pupil needs ({samples}, {samples}).")
+        if plane.ndim not in (2, 3) or tuple(plane.shape[-2:]) != (samples, samples):
+            raise OpticsError(
+                f"plane has shape {tuple(plane.shape)}; this pupil needs ({samples}, {samples}) or "
+                f"(L, {samples}, {samples})."
+            )
         u = self._pupil_points(self._points(x_m, y_m)).to(plane)
-        stack = plane.expand(len(u), 1, samples, samples)
+        stack = plane.reshape(-1, samples, samples).expand(len(u), -1, -1, -1)
         warped = nn.functional.grid_sample(stack, u, mode="bilinear", padding_mode="border", align_corners=False)
-        return warped[:, 0]
+        return warped.reshape(len(u), *plane.shape)
 
     def psf(
         self,
         to_psf: PupilToPsf,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor | Sequence[float],
+        element: PupilElement,
         x_m: torch.Tensor,
         y_m: torch.Tensor,
         object_distance_m: float | None = None,
     ) -> torch.Tensor:
-        """Return the PSF about the image of each field point, shape (B, L, K, K), with all effects of this class.
+        """Return the PSF about the image of each field point, with all effects of this class.
 
         Args:
             to_psf: PSF on the same pupil and lens.
-            height_m: Mask height in metres, shape (P, P).
-            index_difference: Index of the mask over its surround, shape (L,).
+            element: What lies in the pupil; it is seen foreshortened, too.
             x_m: Image positions in metres, shape (B,).
             y_m: The same, down.
             object_distance_m: Distance of the object plane in metres; its defocus is that of the point on the axis.
+
+        Returns:
+            Shape (B, L, K, K).
 
         Raises:
             OpticsError: ``to_psf`` has another pupil or lens, or a shape does not fit.
@@ -226,15 +232,15 @@ class OffAxis(nn.Module):
                 f"to_psf has {to_psf.grid} and {to_psf.lens}, but this object {self.grid} and {self.lens}; build both "
                 "with the same."
             )
-        wave = (-1, len(to_psf.wavelengths_m), -1, -1)
-        result: torch.Tensor = to_psf(
-            self.foreshorten(height_m, x_m, y_m),
-            index_difference,
-            object_distance_m,
-            wavefront_m=self.wavefront_m(x_m, y_m).expand(wave),
-            transmission=self.transmission(x_m, y_m).expand(wave),
-        )
-        return result
+        waves, pupil = to_psf.wavelengths_m, to_psf.pupil
+        turns = self.foreshorten(element_turns(element, self.grid, waves, pupil.amplitude.dtype), x_m, y_m)
+        turns = turns + self.wavefront_m(x_m, y_m) / pupil.wavelength_column_m.to(turns.dtype)
+        share, own = self.transmission(x_m, y_m), element.transmission(waves)
+        if own is not None:
+            seen = self.foreshorten(own, x_m, y_m)
+            share = share * (seen if seen.ndim == 4 else seen.unsqueeze(1))
+        field = pupil.from_turns(turns, object_distance_m, transmission=share.expand(turns.shape))
+        return to_psf.from_field(field)
 
     def _points(self, x_m: torch.Tensor, y_m: torch.Tensor) -> torch.Tensor:
         """Image points as float64 of shape (B, 2)."""

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from optics.elements.base import PupilElement
 from optics.fft import fast_length, fft2
 from optics.lens import ThinLens
 from optics.pupil import PupilGrid
@@ -58,7 +59,21 @@ def _squared_modulus(z: torch.Tensor) -> torch.Tensor:
 
 
 class _Psf(nn.Module):
-    """What both kinds of PSF share: the geometry and the pupil function."""
+    """Point-spread function of a pupil, a lens and whatever element lies in the pupil, one per wavelength.
+
+    Args:
+        grid: Pupil.
+        lens: Lens.
+        wavelengths_m: Vacuum wavelengths in metres, one PSF each.
+        pitch_m: Side of an image cell (or distance of point samples) in metres.
+        samples: Cells (or points) K along one side of the window, odd; the optical axis is at the centre of K // 2.
+        dtype: torch.float32 or torch.float64.
+
+    Raises:
+        OpticsError: The window is wider than the replica distance, or an argument is invalid.
+    """
+
+    _point_samples: bool
 
     def __init__(
         self,
@@ -67,36 +82,62 @@ class _Psf(nn.Module):
         wavelengths_m: Sequence[float],
         pitch_m: float,
         samples: int,
-        dtype: torch.dtype,
-        point_samples: bool,
+        *,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        check_sampling(grid, lens, wavelengths_m, pitch_m, samples, point_samples=point_samples)
+        check_sampling(grid, lens, wavelengths_m, pitch_m, samples, point_samples=self._point_samples)
         self.grid = grid
         self.lens = lens
         self.wavelengths_m = tuple(float(w) for w in wavelengths_m)
         self.pitch_m = pitch_m
         self.samples = samples
         self.pupil = PupilFunction(grid, lens, self.wavelengths_m, dtype)
+        self._prepare(dtype)
 
-    def _field(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor | Sequence[float],
-        object_distance_m: float | torch.Tensor | None,
-        wavefront_m: torch.Tensor | None,
-        transmission: torch.Tensor | None,
-    ) -> torch.Tensor:
-        if not isinstance(index_difference, torch.Tensor):
-            index_difference = self.pupil.wavelength_column_m.new_tensor(index_difference)
-        field: torch.Tensor = self.pupil(
-            height_m, index_difference, object_distance_m, wavefront_m=wavefront_m, transmission=transmission
+    def _prepare(self, dtype: torch.dtype) -> None:
+        """Register what the transform needs."""
+        raise NotImplementedError
+
+    def forward(self, element: PupilElement, object_distance_m: float | torch.Tensor | None = None) -> torch.Tensor:
+        """Return the share of the light through the open aperture in each cell.
+
+        Args:
+            element: What lies in the pupil: a phase mask, any other element, or a stack of them.
+            object_distance_m: Distance of the object in metres; None means in focus, a tensor of shape (B,) gives one
+                PSF per distance.
+
+        Returns:
+            PSF of shape (L, K, K), or (B, L, K, K) with a batch of distances; non-negative, sum at most 1.
+
+        Raises:
+            OpticsError: The element has another pupil or device, or values that are not finite.
+        """
+        return self.from_field(self.pupil(element, object_distance_m))
+
+    def from_field(self, field: torch.Tensor) -> torch.Tensor:
+        """Return the PSF of a complex field in the pupil, for callers who have tensors rather than an element.
+
+        Args:
+            field: Complex field of shape (L, P, P) or (B, L, P, P), as :meth:`optics.PupilFunction.from_turns` makes.
+
+        Returns:
+            Shape (L, K, K) or (B, L, K, K); see :meth:`forward`.
+        """
+        raise NotImplementedError
+
+    def check(self, element: PupilElement, object_distance_m: float | torch.Tensor | None = None) -> SamplingReport:
+        """Check all sampling rules for this element and distance; see :func:`optics.check_sampling`."""
+        return check_sampling(
+            self.grid,
+            self.lens,
+            self.wavelengths_m,
+            self.pitch_m,
+            self.samples,
+            element,
+            object_distance_m,
+            point_samples=self._point_samples,
         )
-        return field
-
-    def _cell_axis(self) -> torch.Tensor:
-        """Cell centres on the sensor in metres, float64 of shape (K,); the middle one is the optical axis."""
-        return (torch.arange(self.samples, dtype=torch.float64) - self.samples // 2) * self.pitch_m
 
 
 def cell_integrals(share: torch.Tensor, samples: int, pupil_samples: int, length: int) -> torch.Tensor:
@@ -124,7 +165,7 @@ def cell_integrals(share: torch.Tensor, samples: int, pupil_samples: int, length
 
 
 class PupilToPsf(_Psf):
-    """PSF integrated over square image cells, one per wavelength.
+    """PSF integrated over square image cells, one per wavelength; exact for any cell size.
 
     Args:
         grid: Pupil.
@@ -136,130 +177,69 @@ class PupilToPsf(_Psf):
 
     Raises:
         OpticsError: The window is wider than the replica distance, or an argument is invalid.
+
+    >>> grid, lens = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0)
+    >>> to_psf = PupilToPsf(grid, lens, [540e-9], pitch_m=4e-6, samples=15)
+    >>> psf = to_psf(FlatMask(grid), object_distance_m=0.8)
+    >>> tuple(psf.shape), bool(psf.sum() < 1)
+    ((1, 15, 15), True)
     """
 
+    _point_samples = False
     cells: torch.Tensor
 
-    def __init__(
-        self,
-        grid: PupilGrid,
-        lens: ThinLens,
-        wavelengths_m: Sequence[float],
-        pitch_m: float,
-        samples: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(grid, lens, wavelengths_m, pitch_m, samples, dtype, point_samples=False)
-        self._length = fast_length(2 * grid.samples)
-        power = grid.area_m2 / grid.pitch_m**2
-        per_metre = pitch_m * grid.pitch_m / lens.sensor_distance_m
+    def _prepare(self, dtype: torch.dtype) -> None:
+        self._length = fast_length(2 * self.grid.samples)
+        power = self.grid.area_m2 / self.grid.pitch_m**2
+        per_metre = self.pitch_m * self.grid.pitch_m / self.lens.sensor_distance_m
         share = per_metre / torch.tensor(self.wavelengths_m, dtype=torch.float64)
-        rows = cell_integrals(share, samples, grid.samples, self._length)
+        rows = cell_integrals(share, self.samples, self.grid.samples, self._length)
         # W acts on both sides, so each carries the square root of 1 / power.
         self.register_buffer("cells", (rows / power**0.5).to(dtype), persistent=False)
 
-    def forward(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor | Sequence[float],
-        object_distance_m: float | torch.Tensor | None = None,
-        *,
-        wavefront_m: torch.Tensor | None = None,
-        transmission: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the share of the light through the open aperture in each cell.
-
-        Args:
-            height_m: Mask height in metres, shape (P, P) or (B, P, P).
-            index_difference: Index of the mask over its surround at each wavelength, shape (L,).
-            object_distance_m: Distance of the object in metres; None means in focus, a tensor of shape (B,) gives one
-                distance per entry of the batch (``height_m`` may then be (P, P)).
-            wavefront_m: Further path error in metres (elements, lens errors), positive where light arrives late; shape
-                (P, P), (L, P, P) or (B, L, P, P).
-            transmission: Amplitude factor between 0 and 1 on top of the aperture, same shapes.
-
-        Returns:
-            PSF of shape (L, K, K), or (B, L, K, K) with a batch; non-negative, sum at most 1.
-        """
-        field = self._field(height_m, index_difference, object_distance_m, wavefront_m, transmission)
+    def from_field(self, field: torch.Tensor) -> torch.Tensor:
+        """Return the PSF of a complex field of shape (L, P, P) or (B, L, P, P) in the pupil."""
         if field.ndim == 3 or field.device.type != "cpu":
             return self._cell_shares(field)
         # One entry at a time: the padded planes of a whole batch outgrow a processor's cache and take twice as long.
         return torch.stack([self._cell_shares(entry) for entry in field])
 
     def _cell_shares(self, field: torch.Tensor) -> torch.Tensor:
-        """Share of the light in each cell from the pupil field of shape (L, P, P) or (B, L, P, P)."""
         intensity = _squared_modulus(fft2(field, (self._length, self._length)))
         # Exact values are never negative; the clamp removes rounding of about -1e-9.
         return (self.cells @ intensity @ self.cells.mT).clamp(min=0.0)
-
-    def check(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor,
-        object_distance_m: float | torch.Tensor | None = None,
-        *,
-        wavefront_m: torch.Tensor | None = None,
-        transmission: torch.Tensor | None = None,
-    ) -> SamplingReport:
-        """Check all sampling rules for this mask and distance; see :func:`optics.check_sampling`."""
-        return check_sampling(
-            self.grid,
-            self.lens,
-            self.wavelengths_m,
-            self.pitch_m,
-            self.samples,
-            height_m=height_m,
-            index_difference=index_difference,
-            object_distance_m=object_distance_m,
-            wavefront_m=wavefront_m,
-            transmission=transmission,
-        )
 
 
 class PointPsf(_Psf):
     """PSF at points closer than the Nyquist pitch, by matrix Fourier transform; for pictures and fine studies.
 
-    Same arguments as :class:`PupilToPsf`; values are intensity at the point times ``pitch_m^2``, as a share of the
-    light through the open aperture (R. Soummer et al., Opt. Express 15, 15935 (2007) for the transform). Pupil and
-    window are symmetric about the axis, so rows of cosines and sines for x >= 0 alone, real, give both sides: half the
-    products of the complex matrices.
+    Same arguments as :class:`PupilToPsf`, with ``pitch_m`` the distance of the points; values are intensity at the
+    point times ``pitch_m^2``, as a share of the light through the open aperture (R. Soummer et al., Opt. Express 15,
+    15935 (2007) for the transform). Pupil and window are symmetric about the axis, so rows of cosines and sines for
+    x >= 0 alone, real, give both sides: half the products of the complex matrices.
     """
 
+    _point_samples = True
     waves: torch.Tensor
 
-    def __init__(
-        self,
-        grid: PupilGrid,
-        lens: ThinLens,
-        wavelengths_m: Sequence[float],
-        pitch_m: float,
-        samples: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(grid, lens, wavelengths_m, pitch_m, samples, dtype, point_samples=True)
-        scale = pitch_m * grid.pitch_m**2 / (grid.area_m2**0.5 * lens.sensor_distance_m)
+    def _prepare(self, dtype: torch.dtype) -> None:
+        grid, distance = self.grid, self.lens.sensor_distance_m
+        half = self.samples // 2
+        points = (torch.arange(self.samples, dtype=torch.float64) - half)[half:] * self.pitch_m
+        scale = self.pitch_m * grid.pitch_m**2 / (grid.area_m2**0.5 * distance)
         rows = []
         for wavelength in self.wavelengths_m:
-            turns = self._cell_axis()[samples // 2 :, None] * grid.coordinate_m / (wavelength * lens.sensor_distance_m)
-            phase = 2 * torch.pi * turns
+            phase = 2 * torch.pi * (points[:, None] * grid.coordinate_m / (wavelength * distance))
             rows.append(torch.cat((phase.cos(), phase.sin())) * (scale / wavelength) ** 0.5)
         self.register_buffer("waves", torch.stack(rows).to(dtype), persistent=False)
 
-    def amplitude(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor | Sequence[float],
-        object_distance_m: float | torch.Tensor | None = None,
-        *,
-        wavefront_m: torch.Tensor | None = None,
-        transmission: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the complex field whose squared modulus is :meth:`forward`."""
-        field = self._field(height_m, index_difference, object_distance_m, wavefront_m, transmission)
-        return self._transform(field)
+    def amplitude(self, element: PupilElement, object_distance_m: float | torch.Tensor | None = None) -> torch.Tensor:
+        """Return the complex field whose squared modulus is :meth:`forward`, shape (L, K, K) or (B, L, K, K)."""
+        return self._transform(self.pupil(element, object_distance_m))
+
+    def from_field(self, field: torch.Tensor) -> torch.Tensor:
+        """Return the PSF of a complex field of shape (L, P, P) or (B, L, P, P) in the pupil."""
+        return _squared_modulus(self._transform(field))
 
     def _transform(self, field: torch.Tensor) -> torch.Tensor:
         """Return ``sum_u P(u) exp(-2 pi i u x / (L d))`` at the points of the window, shape (..., L, K, K)."""
@@ -277,18 +257,3 @@ class PointPsf(_Psf):
         below = torch.cat(((opposite + difference_i)[..., 1:].flip(-1), same - sum_i), dim=-1)
         above = torch.cat(((same + sum_i)[..., 1:].flip(-1), opposite - difference_i), dim=-1)
         return torch.cat((above[..., 1:, :].flip(-2), below), dim=-2)
-
-    def forward(
-        self,
-        height_m: torch.Tensor,
-        index_difference: torch.Tensor | Sequence[float],
-        object_distance_m: float | torch.Tensor | None = None,
-        *,
-        wavefront_m: torch.Tensor | None = None,
-        transmission: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the sampled PSF, shape (L, K, K) or (B, L, K, K)."""
-        amplitude = self.amplitude(
-            height_m, index_difference, object_distance_m, wavefront_m=wavefront_m, transmission=transmission
-        )
-        return _squared_modulus(amplitude)

@@ -7,6 +7,7 @@ from optics.propagation.band_limited import BandLimitedAngularSpectrum
 from optics.propagation.cache import KernelCache, kernel_cache
 from optics.propagation.choose import choose_propagator
 from optics.propagation.fraunhofer import Fraunhofer
+from optics.propagation.free_space import FreeSpace
 from optics.propagation.fresnel import FresnelTransfer, FresnelTransform
 from optics.propagation.propagator import Margin, Propagator, SamplingError, carrier_turns
 
@@ -14,6 +15,7 @@ __all__ = [
     "AngularSpectrum",
     "BandLimitedAngularSpectrum",
     "Fraunhofer",
+    "FreeSpace",
     "FresnelTransfer",
     "FresnelTransform",
     "KernelCache",

@@ -40,10 +40,10 @@ class BandLimitedAngularSpectrum(AngularSpectrum):
         return (self._zone_margin(0), self._zone_margin(1))
 
     def _zone_margin(self, dim: int) -> Margin:
-        farthest, wavelength = max(abs(z) for z in self.distances_m), max(self.medium_wavelengths_m)
-        span = self.input_plane.span_m[dim]
+        farthest, wavelength = max(abs(z) for z in self.distances_m), max(self.space.medium_wavelengths_m)
+        span = self.space.input_plane.span_m[dim]
         offset, half = self._window_m(dim)
-        nyquist = min(self._nyquist_per_m(dim), 1 / wavelength)
+        nyquist = min(self.space.nyquist_per_m(dim), 1 / wavelength)
         # Frequencies of the rays to both ends of what may pass, within those that the input has.
         ends = (offset - half, offset + half)
         low, high = (max(-nyquist, min(nyquist, e / hypot(e, farthest) / wavelength)) for e in ends)
@@ -60,7 +60,7 @@ class BandLimitedAngularSpectrum(AngularSpectrum):
 
     def _window_m(self, dim: int) -> tuple[float, float]:
         """Offset of the output plane, and how far from it a wave may move, in metres."""
-        offset = self.output_plane.centre_m[dim] - self.input_plane.centre_m[dim]
+        offset = self.space.output_plane.centre_m[dim] - self.space.input_plane.centre_m[dim]
         return offset, self._limit_m(dim) + abs(offset)
 
     def _passed(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from optics.plane import Plane
 from optics.propagation.fourier import Method
+from optics.propagation.free_space import FreeSpace
 from optics.propagation.propagator import SLACK, Margin, SamplingError
 from optics.propagation.single import SingleTransform
 
@@ -18,12 +16,15 @@ class Fraunhofer(SingleTransform):
     ``U(x') = n / (i L z) exp(i pi x'^2 n / (L z)) sum_x u(x) exp(-2 pi i x x' n / (L z)) dx dy``.
 
     Args:
+        space: Planes, wavelengths, distance and medium.
         lens: A lens of focal length ``distance_m`` fills the input plane, so the transform is exact (paraxially) at
             that distance. Without one the phase that is left out, ``r^2 n / (2 L z)`` at the corner of the input
             plane, must be below 1/16 turn (the distance 2 D^2 / L).
         method: "matrix", "chirp", or "auto" by cost.
+        dtype: torch.float32 or torch.float64.
 
-    Other arguments and errors: :class:`optics.propagation.Propagator`.
+    Raises:
+        OpticsError: An argument is invalid, or a sampling rule is broken; the message names what to change.
     """
 
     _curved = False
@@ -32,29 +33,10 @@ class Fraunhofer(SingleTransform):
     _far_turns = 1 / 16
 
     def __init__(
-        self,
-        input_plane: Plane,
-        output_plane: Plane,
-        wavelengths_m: float | Sequence[float],
-        distance_m: float | torch.Tensor,
-        *,
-        index: float | Sequence[float] = 1.0,
-        lens: bool = False,
-        method: Method = "auto",
-        bandwidth_per_m: float | None = None,
-        dtype: torch.dtype = torch.float32,
+        self, space: FreeSpace, *, lens: bool = False, method: Method = "auto", dtype: torch.dtype = torch.float32
     ) -> None:
         self._lens = lens
-        super().__init__(
-            input_plane,
-            output_plane,
-            wavelengths_m,
-            distance_m,
-            index=index,
-            method=method,
-            bandwidth_per_m=bandwidth_per_m,
-            dtype=dtype,
-        )
+        super().__init__(space, method=method, dtype=dtype)
 
     def check(self) -> tuple[Margin, ...]:
         """Return the margins of copies along y and x and, without a lens, of the distance.
@@ -66,9 +48,10 @@ class Fraunhofer(SingleTransform):
         if self._lens:
             return copies
         squared = sum(
-            (s / 2 + abs(c)) ** 2 for s, c in zip(self.input_plane.span_m, self.input_plane.centre_m, strict=True)
+            (s / 2 + abs(c)) ** 2
+            for s, c in zip(self.space.input_plane.span_m, self.space.input_plane.centre_m, strict=True)
         )
-        shortest, nearest = min(self.medium_wavelengths_m), min(abs(z) for z in self.distances_m)
+        shortest, nearest = min(self.space.medium_wavelengths_m), min(abs(z) for z in self.distances_m)
         turns = squared / (2 * shortest * nearest)
         if turns > self._far_turns * SLACK:
             enough = squared / (2 * shortest * self._far_turns)

@@ -9,6 +9,7 @@ from math import hypot
 
 import torch
 
+from optics.propagation.free_space import FreeSpace
 from optics.propagation.propagator import SLACK, Margin, Propagator, SamplingError
 from optics.propagation.single import SingleTransform
 from optics.propagation.transfer import TransferPropagator
@@ -17,10 +18,12 @@ from optics.propagation.transfer import TransferPropagator
 _PARAXIAL_TURNS = 0.1
 
 
-def _paraxial_margin(operator: Propagator, sine_limit: float) -> Margin:
+def _paraxial_margin(operator: Propagator) -> Margin:
     """Margin of the phase left out, ``(n z / L) (1 - sqrt(1 - s) - s / 2)``, at the steepest ray that matters."""
-    wavelength = min(operator.medium_wavelengths_m)
-    across = hypot(operator._reach_m(0), operator._reach_m(1))
+    space = operator.space
+    sine_limit = _steepest_sine(space)
+    wavelength = min(space.medium_wavelengths_m)
+    across = hypot(space.reach_m(0), space.reach_m(1))
     worst, at = 0.0, 0.0
     for distance in map(abs, operator.distances_m):
         sine = min(sine_limit, across / hypot(across, distance) if distance else 0.0, 1.0)
@@ -36,11 +39,11 @@ def _paraxial_margin(operator: Propagator, sine_limit: float) -> Margin:
     return Margin("turns left out by the paraxial approximation", worst, _PARAXIAL_TURNS)
 
 
-def _steepest_sine(operator: Propagator) -> float:
-    frequency = hypot(operator._nyquist_per_m(0), operator._nyquist_per_m(1))
-    if operator.bandwidth_per_m is not None:
-        frequency = min(frequency, operator.bandwidth_per_m)
-    return frequency * max(operator.medium_wavelengths_m)
+def _steepest_sine(space: FreeSpace) -> float:
+    frequency = hypot(space.nyquist_per_m(0), space.nyquist_per_m(1))
+    if space.bandwidth_per_m is not None:
+        frequency = min(frequency, space.bandwidth_per_m)
+    return frequency * max(space.medium_wavelengths_m)
 
 
 class FresnelTransfer(TransferPropagator):
@@ -62,7 +65,7 @@ class FresnelTransfer(TransferPropagator):
         if self.periodic:
             # The field goes on beyond the planes, so their size bounds no angle.
             return super().check()
-        return (*super().check(), _paraxial_margin(self, _steepest_sine(self)))
+        return (*super().check(), _paraxial_margin(self))
 
     def _aside_m(self, wavelength_m: float, distance_m: float, frequency: float, squared: float) -> float:
         return wavelength_m * distance_m * frequency
@@ -83,9 +86,12 @@ class FresnelTransform(SingleTransform):
     transfer functions, padded twice, must stop.
 
     Args:
+        space: Planes, wavelengths, distance and medium.
         method: "matrix", "chirp", or "auto" by cost.
+        dtype: torch.float32 or torch.float64.
 
-    Other arguments and errors: :class:`optics.propagation.Propagator`.
+    Raises:
+        OpticsError: An argument is invalid, or a sampling rule is broken; the message names what to change.
     """
 
     _curved = True
@@ -96,4 +102,4 @@ class FresnelTransform(SingleTransform):
         Raises:
             OpticsError: A rule is broken.
         """
-        return (self._copy_margin(0), self._copy_margin(1), _paraxial_margin(self, _steepest_sine(self)))
+        return (self._copy_margin(0), self._copy_margin(1), _paraxial_margin(self))

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isfinite
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch import nn
 from optics.errors import OpticsError
 from optics.plane import Plane
 from optics.propagation.cache import kernel_cache
+from optics.propagation.free_space import FreeSpace, checked_distances, per_wavelength
 
 # One part in 1e9, so a geometry set exactly to a limit is not refused for its last bit.
 SLACK = 1 + 1e-9
@@ -50,35 +50,6 @@ class Margin:
         return f"{self.rule} {self.value:.4g} (limit {self.limit:.4g})"
 
 
-def _per_wavelength(name: str, values: float | Sequence[float] | torch.Tensor, count: int | None) -> tuple[float, ...]:
-    if isinstance(values, torch.Tensor):
-        values = values.tolist()
-    listed = [values] if isinstance(values, (int, float)) else list(values)
-    numbers = tuple(float(v) for v in listed)
-    if count is not None and len(numbers) == 1:
-        numbers = numbers * count
-    if not numbers or not all(isfinite(v) and v > 0 for v in numbers):
-        raise OpticsError(f"{name}={numbers} must be one or more positive numbers.")
-    if count is not None and len(numbers) != count:
-        raise OpticsError(f"{name} has {len(numbers)} values for {count} wavelengths_m; give one, or one for each.")
-    return numbers
-
-
-def _distances(distance_m: float | torch.Tensor) -> tuple[float, ...]:
-    if isinstance(distance_m, torch.Tensor):
-        if distance_m.ndim > 1 or distance_m.numel() == 0 or not distance_m.is_floating_point():
-            raise OpticsError(
-                f"distance_m has shape {tuple(distance_m.shape)} and {distance_m.dtype}; a number or real values of "
-                "shape (Z,) are needed."
-            )
-        numbers = tuple(distance_m.detach().double().reshape(-1).tolist())
-    else:
-        numbers = (float(distance_m),)
-    if not all(isfinite(z) for z in numbers):
-        raise OpticsError(f"distance_m={numbers} must be finite, in metres.")
-    return numbers
-
-
 def carrier_turns(
     wavelengths_m: float | Sequence[float],
     distance_m: float | torch.Tensor,
@@ -100,10 +71,10 @@ def carrier_turns(
     Raises:
         OpticsError: An argument is invalid.
     """
-    waves = _per_wavelength("wavelengths_m", wavelengths_m, None)
-    indices = _per_wavelength("index", index, len(waves))
+    waves = per_wavelength("wavelengths_m", wavelengths_m, None)
+    indices = per_wavelength("index", index, len(waves))
     rows = []
-    for z in _distances(distance_m):
+    for z in checked_distances(distance_m):
         exact = [Fraction(z) * Fraction(n) / Fraction(w) for w, n in zip(waves, indices, strict=True)]
         rows.append([float(turns - round(turns)) for turns in exact])
     if not isinstance(distance_m, torch.Tensor):
@@ -134,14 +105,7 @@ class Propagator(nn.Module, ABC):
     the field, and operators of one geometry share them. A distance with a gradient has its kernel built at each call.
 
     Args:
-        input_plane: Where the field is given.
-        output_plane: Where it is wanted.
-        wavelengths_m: Vacuum wavelengths in metres, L of them.
-        distance_m: Distance in metres from input to output plane, negative to run back; a tensor of shape (Z,) gives Z
-            depths in one call. A tensor that requires a gradient receives one.
-        index: Refractive index of the medium, one or one for each wavelength.
-        bandwidth_per_m: Highest spatial frequency of the field in cycles per metre, which the sampling rules use; None
-            takes all that the input plane can hold.
+        space: Planes, wavelengths, distance and medium.
         dtype: torch.float32 or torch.float64, the precision of the complex field.
 
     Raises:
@@ -150,42 +114,22 @@ class Propagator(nn.Module, ABC):
 
     distance_m: torch.Tensor | None
 
-    def __init__(
-        self,
-        input_plane: Plane,
-        output_plane: Plane,
-        wavelengths_m: float | Sequence[float],
-        distance_m: float | torch.Tensor,
-        *,
-        index: float | Sequence[float] = 1.0,
-        bandwidth_per_m: float | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, space: FreeSpace, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         if dtype not in _COMPLEX:
             raise OpticsError(f"dtype={dtype} is not supported; use torch.float32 or torch.float64.")
-        if bandwidth_per_m is not None and not (isfinite(bandwidth_per_m) and bandwidth_per_m > 0):
-            raise OpticsError(f"bandwidth_per_m={bandwidth_per_m} must be a positive number of cycles per metre.")
-        self.input_plane, self.output_plane = input_plane, output_plane
-        self.wavelengths_m = _per_wavelength("wavelengths_m", wavelengths_m, None)
-        self.index = _per_wavelength("index", index, len(self.wavelengths_m))
-        self.bandwidth_per_m = bandwidth_per_m
+        self.space = space
         self.dtype = dtype
         self.complex_dtype = _COMPLEX[dtype]
-        self._depths = isinstance(distance_m, torch.Tensor) and distance_m.ndim == 1
-        self._fixed_m = _distances(distance_m)
+        self._fixed_m = space.distances_m
+        live = space.distance_m
         # A live tensor is kept as it is; a Parameter thereby becomes one of this module.
-        self.distance_m = distance_m if isinstance(distance_m, torch.Tensor) and distance_m.requires_grad else None
+        self.distance_m = live if isinstance(live, torch.Tensor) and live.requires_grad else None
 
     @property
     def distances_m(self) -> tuple[float, ...]:
         """The distances now, in metres."""
-        return self._fixed_m if self.distance_m is None else _distances(self.distance_m)
-
-    @property
-    def medium_wavelengths_m(self) -> tuple[float, ...]:
-        """Wavelengths in the medium, L / n, in metres: all that propagation depends on."""
-        return tuple(w / n for w, n in zip(self.wavelengths_m, self.index, strict=True))
+        return self._fixed_m if self.distance_m is None else checked_distances(self.distance_m)
 
     @abstractmethod
     def check(self) -> tuple[Margin, ...]:
@@ -223,8 +167,8 @@ class Propagator(nn.Module, ABC):
         Raises:
             OpticsError: Shape, dtype or device do not fit, or a live distance breaks a sampling rule.
         """
-        self._check_field(field, self.input_plane, "input_plane")
-        return self._forward(field.unsqueeze(-4) if self._depths else field, self._kernel(field))
+        self._check_field(field, self.space.input_plane, "input_plane")
+        return self._forward(field.unsqueeze(-4) if self.space.depths else field, self._kernel(field))
 
     def adjoint(self, field: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint A*, for which ``<A x, y> = <x, A* y>`` in plain sums over samples.
@@ -238,17 +182,19 @@ class Propagator(nn.Module, ABC):
         Raises:
             OpticsError: As for :meth:`forward`.
         """
-        self._check_field(field, self.output_plane, "output_plane", len(self.distances_m) if self._depths else None)
+        self._check_field(
+            field, self.space.output_plane, "output_plane", len(self.distances_m) if self.space.depths else None
+        )
         result = self._adjoint(field, self._kernel(field))
-        return result.squeeze(-4) if self._depths else result
+        return result.squeeze(-4) if self.space.depths else result
 
     def extra_repr(self) -> str:
         """Geometry, for ``print``."""
-        lengths = f"wavelengths_m={self.wavelengths_m}, distances_m={self.distances_m}"
-        return f"{self.input_plane} -> {self.output_plane}, {lengths}"
+        lengths = f"wavelengths_m={self.space.waves_m}, distances_m={self.distances_m}"
+        return f"{self.space.input_plane} -> {self.space.output_plane}, {lengths}"
 
     def _kernel(self, field: torch.Tensor) -> Any:
-        waves = field.new_tensor(self.medium_wavelengths_m, dtype=torch.float64)[:, None, None]
+        waves = field.new_tensor(self.space.medium_wavelengths_m, dtype=torch.float64)[:, None, None]
         if self.distance_m is not None:
             if self.distance_m.device != field.device:
                 raise OpticsError(
@@ -256,19 +202,26 @@ class Propagator(nn.Module, ABC):
                 )
             self.check()
             return self._build(waves, self._shaped(self.distance_m.double()))
-        key = (type(self), self.input_plane, self.output_plane, self.medium_wavelengths_m, self._fixed_m, self._depths)
+        key = (
+            type(self),
+            self.space.input_plane,
+            self.space.output_plane,
+            self.space.medium_wavelengths_m,
+            self._fixed_m,
+            self.space.depths,
+        )
 
         def build() -> Any:
             distance = waves.new_tensor(self._fixed_m)
-            return self._build(waves, self._shaped(distance if self._depths else distance[0]))
+            return self._build(waves, self._shaped(distance if self.space.depths else distance[0]))
 
         return kernel_cache.get((*key, self._geometry(), self.dtype, str(field.device)), build)
 
     def _shaped(self, distance_m: torch.Tensor) -> torch.Tensor:
-        return distance_m.reshape(-1, 1, 1, 1) if self._depths else distance_m.reshape(())
+        return distance_m.reshape(-1, 1, 1, 1) if self.space.depths else distance_m.reshape(())
 
     def _check_field(self, field: torch.Tensor, plane: Plane, name: str, depths: int | None = None) -> None:
-        expected: tuple[int, ...] = (len(self.wavelengths_m), plane.rows, plane.columns)
+        expected: tuple[int, ...] = (len(self.space.waves_m), plane.rows, plane.columns)
         if depths is not None:
             expected = (depths, *expected)
         if tuple(field.shape[-len(expected) :]) != expected:
@@ -281,13 +234,3 @@ class Propagator(nn.Module, ABC):
                 f"the field is {field.dtype} and the operator {self.complex_dtype}; convert the field, or build the "
                 f"operator with another dtype than {self.dtype}."
             )
-
-    def _nyquist_per_m(self, dim: int) -> float:
-        """Highest frequency of the field along one axis, in cycles per metre."""
-        nyquist = 0.5 / self.input_plane.pitches_m[dim]
-        return nyquist if self.bandwidth_per_m is None else min(nyquist, self.bandwidth_per_m)
-
-    def _reach_m(self, dim: int) -> float:
-        """Largest sideways distance from an input to an output sample along one axis, in metres."""
-        offset = abs(self.output_plane.centre_m[dim] - self.input_plane.centre_m[dim])
-        return (self.input_plane.span_m[dim] + self.output_plane.span_m[dim]) / 2 + offset

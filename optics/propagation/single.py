@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import torch
 
-from optics.plane import Plane
 from optics.propagation.fourier import Axis, AxisKernel, Method, axis_kernel, transform, transform_adjoint, use_matrix
+from optics.propagation.free_space import FreeSpace
 from optics.propagation.propagator import SLACK, Margin, Propagator, SamplingError
 
 
@@ -24,40 +24,21 @@ class SingleTransform(Propagator):
     # Whether the sum has the quadratic phase of the input plane, too.
     _curved: bool
 
-    def __init__(
-        self,
-        input_plane: Plane,
-        output_plane: Plane,
-        wavelengths_m: float | Sequence[float],
-        distance_m: float | torch.Tensor,
-        *,
-        index: float | Sequence[float] = 1.0,
-        method: Method = "auto",
-        bandwidth_per_m: float | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(
-            input_plane,
-            output_plane,
-            wavelengths_m,
-            distance_m,
-            index=index,
-            bandwidth_per_m=bandwidth_per_m,
-            dtype=dtype,
-        )
-        self._matrix = use_matrix(method, input_plane.shape, output_plane.shape)
+    def __init__(self, space: FreeSpace, *, method: Method = "auto", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(space, dtype=dtype)
+        self._matrix = use_matrix(method, space.input_plane.shape, space.output_plane.shape)
         if 0.0 in self.distances_m:
             raise SamplingError("distance_m=0 has no single transform; use AngularSpectrum.")
         self.check()
 
     def _copy_margin(self, dim: int) -> Margin:
         """Margin of the rule that no copy of the sampled field reaches the output plane."""
-        nearest, shortest = min(abs(z) for z in self.distances_m), min(self.medium_wavelengths_m)
-        pitch, axis = self.input_plane.pitches_m[dim], "yx"[dim]
-        window = self._reach_m(dim)
+        nearest, shortest = min(abs(z) for z in self.distances_m), min(self.space.medium_wavelengths_m)
+        pitch, axis = self.space.input_plane.pitches_m[dim], "yx"[dim]
+        window = self.space.reach_m(dim)
         if not self._curved:
-            window = self.output_plane.span_m[dim] / 2 + abs(self.output_plane.centre_m[dim])
-        free = shortest * nearest * (1 / pitch - self._nyquist_per_m(dim))
+            window = self.space.output_plane.span_m[dim] / 2 + abs(self.space.output_plane.centre_m[dim])
+        free = shortest * nearest * (1 / pitch - self.space.nyquist_per_m(dim))
         if not window <= free * SLACK:
             raise SamplingError(
                 f"at distance_m={nearest:g} the field sampled every pitch_m={pitch:g} along {axis} repeats within "
@@ -77,10 +58,10 @@ class SingleTransform(Propagator):
         for dim in (0, 1):
             source, target = (
                 Axis(plane.first_m[dim], plane.pitches_m[dim], plane.shape[dim])
-                for plane in (self.input_plane, self.output_plane)
+                for plane in (self.space.input_plane, self.space.output_plane)
             )
             axes.append(axis_kernel(a, b, -scale, source, target, matrix=self._matrix, dtype=self.dtype))
-        gain = torch.complex(torch.zeros_like(scale), -scale * self.input_plane.area_m2).to(self.complex_dtype)
+        gain = torch.complex(torch.zeros_like(scale), -scale * self.space.input_plane.area_m2).to(self.complex_dtype)
         return _Kernel(axes[0], axes[1], gain)
 
     def _forward(self, field: torch.Tensor, kernel: Any) -> torch.Tensor:
@@ -88,4 +69,4 @@ class SingleTransform(Propagator):
 
     def _adjoint(self, field: torch.Tensor, kernel: Any) -> torch.Tensor:
         result = transform_adjoint(field * kernel.gain.conj(), kernel.rows, kernel.columns)
-        return result.sum(dim=-4, keepdim=True) if self._depths else result
+        return result.sum(dim=-4, keepdim=True) if self.space.depths else result

@@ -9,7 +9,7 @@ window this says that the phase of H steps by less than half a turn between neig
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from math import ceil, isclose, sqrt
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ import torch
 
 from optics.errors import OpticsError
 from optics.fft import fast_length, fft2, ifft2
-from optics.plane import Plane
 from optics.propagation.columns import transfer, transfer_adjoint
 from optics.propagation.fourier import Axis, AxisKernel, Method, axis_kernel, transform, transform_adjoint, use_matrix
+from optics.propagation.free_space import FreeSpace
 from optics.propagation.propagator import SLACK, Margin, Propagator, SamplingError, wrapped_phasor
 
 
@@ -37,52 +37,43 @@ class TransferPropagator(Propagator):
     matrix product, without interpolation error.
 
     Args:
+        space: Planes, wavelengths, distance and medium.
         periodic: The field repeats beyond the input plane (gratings, tilted plane waves): no padding, and no rule to
             meet, for the sampled H is then exact.
         padded: Samples (y, x) after zero padding; None takes the fewest that keep the convolution linear.
         method: How another pitch is reached: "matrix", "chirp" or, by cost, "auto".
+        dtype: torch.float32 or torch.float64.
     """
 
     _alternatives = "BandLimitedAngularSpectrum, FresnelTransform"
 
     def __init__(
         self,
-        input_plane: Plane,
-        output_plane: Plane,
-        wavelengths_m: float | Sequence[float],
-        distance_m: float | torch.Tensor,
+        space: FreeSpace,
         *,
-        index: float | Sequence[float] = 1.0,
         periodic: bool = False,
         padded: tuple[int, int] | None = None,
         method: Method = "auto",
-        bandwidth_per_m: float | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(
-            input_plane,
-            output_plane,
-            wavelengths_m,
-            distance_m,
-            index=index,
-            bandwidth_per_m=bandwidth_per_m,
-            dtype=dtype,
-        )
+        super().__init__(space, dtype=dtype)
         self.periodic = periodic
-        pitches = zip(input_plane.pitches_m, output_plane.pitches_m, strict=True)
+        pitches = zip(space.input_plane.pitches_m, space.output_plane.pitches_m, strict=True)
         same_pitch = all(isclose(p, q, rel_tol=1e-9) for p, q in pitches)
         self.padded = self._lengths(padded)
-        fits = all(n <= m for n, m in zip(output_plane.shape, self.padded, strict=True))
+        fits = all(n <= m for n, m in zip(space.output_plane.shape, self.padded, strict=True))
         self._resampled = not (same_pitch and fits)
-        self._matrix = use_matrix(method, self.padded, output_plane.shape)
+        self._matrix = use_matrix(method, self.padded, space.output_plane.shape)
         self.check()
 
     def _lengths(self, padded: tuple[int, int] | None) -> tuple[int, int]:
         if self.periodic:
             if padded is not None:
                 raise OpticsError(f"padded={padded} contradicts periodic=True; give one of them.")
-            return self.input_plane.shape
-        reach = zip(self.input_plane.span_m, self.output_plane.span_m, self.input_plane.pitches_m, strict=True)
+            return self.space.input_plane.shape
+        reach = zip(
+            self.space.input_plane.span_m, self.space.output_plane.span_m, self.space.input_plane.pitches_m, strict=True
+        )
         least = [1 + ceil((a + b) / p / SLACK) for a, b, p in reach]
         if padded is None:
             return (fast_length(least[0]), fast_length(least[1]))
@@ -118,16 +109,16 @@ class TransferPropagator(Propagator):
         return () if self.periodic else (self._wrap_margin(0), self._wrap_margin(1))
 
     def _wrap_margin(self, dim: int) -> Margin:
-        frequency, pitch = self._nyquist_per_m(dim), self.input_plane.pitches_m[dim]
-        total = frequency**2 + self._nyquist_per_m(1 - dim) ** 2
-        squared = total if self.bandwidth_per_m is None else min(total, self.bandwidth_per_m**2)
+        frequency, pitch = self.space.nyquist_per_m(dim), self.space.input_plane.pitches_m[dim]
+        total = frequency**2 + self.space.nyquist_per_m(1 - dim) ** 2
+        squared = total if self.space.bandwidth_per_m is None else min(total, self.space.bandwidth_per_m**2)
         farthest = max(abs(z) for z in self.distances_m)
-        aside = max(self._aside_m(w, farthest, frequency, squared) for w in self.medium_wavelengths_m)
+        aside = max(self._aside_m(w, farthest, frequency, squared) for w in self.space.medium_wavelengths_m)
         limit = self._limit_m(dim)
         axis = "yx"[dim]
         if not aside <= limit * SLACK:
             enough = (
-                f"raise padded to {ceil((aside + self._reach_m(dim)) / pitch)} along {axis}"
+                f"raise padded to {ceil((aside + self.space.reach_m(dim)) / pitch)} along {axis}"
                 if aside < 1e5 * limit
                 else "raise pitch_m of input_plane above half a wavelength"
             )
@@ -139,14 +130,14 @@ class TransferPropagator(Propagator):
         return Margin(f"sideways move along {axis} in metres", aside, limit)
 
     def _limit_m(self, dim: int) -> float:
-        return self.padded[dim] * self.input_plane.pitches_m[dim] - self._reach_m(dim)
+        return self.padded[dim] * self.space.input_plane.pitches_m[dim] - self.space.reach_m(dim)
 
     def _geometry(self) -> Hashable:
         return (self.padded, self.periodic, self._resampled, self._matrix)
 
     def _build(self, wavelength_m: torch.Tensor, distance_m: torch.Tensor) -> _Kernel:
         orders, frequencies = [], []
-        for length, pitch in zip(self.padded, self.input_plane.pitches_m, strict=True):
+        for length, pitch in zip(self.padded, self.space.input_plane.pitches_m, strict=True):
             order = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64, device=wavelength_m.device)
             orders.append(order)
             frequencies.append(order / (length * pitch))
@@ -165,8 +156,8 @@ class TransferPropagator(Propagator):
         if self._resampled:
             return _Kernel(kernel, *(self._resampling(dim, wavelength_m) for dim in (0, 1)))
         for dim, order in enumerate(orders):
-            first_in, first_out = self.input_plane.first_m[dim], self.output_plane.first_m[dim]
-            moved = (first_out - first_in) / self.input_plane.pitches_m[dim]
+            first_in, first_out = self.space.input_plane.first_m[dim], self.space.output_plane.first_m[dim]
+            moved = (first_out - first_in) / self.space.input_plane.pitches_m[dim]
             # A difference of positions is a whole number of samples but for rounding in most geometries.
             moved = round(moved) if abs(moved - round(moved)) < 1e-7 else moved
             if moved:
@@ -176,15 +167,15 @@ class TransferPropagator(Propagator):
 
     def _resampling(self, dim: int, like: torch.Tensor) -> AxisKernel:
         length = self.padded[dim]
-        step = 1 / (length * self.input_plane.pitches_m[dim])
-        first = self.output_plane.first_m[dim] - self.input_plane.first_m[dim]
+        step = 1 / (length * self.space.input_plane.pitches_m[dim])
+        first = self.space.output_plane.first_m[dim] - self.space.input_plane.first_m[dim]
         zero, one = like.new_zeros(()), like.new_ones(())
         source = Axis(-(length // 2) * step, step, length)
-        target = Axis(first, self.output_plane.pitches_m[dim], self.output_plane.shape[dim])
+        target = Axis(first, self.space.output_plane.pitches_m[dim], self.space.output_plane.shape[dim])
         return axis_kernel(zero, zero, one, source, target, matrix=self._matrix, dtype=self.dtype)
 
     def _forward(self, field: torch.Tensor, kernel: Any) -> torch.Tensor:
-        rows, columns = self.output_plane.shape
+        rows, columns = self.space.output_plane.shape
         if kernel.rows is None and not kernel.transfer.requires_grad:
             return transfer(field, kernel.transfer, (rows, columns))
         spectrum = fft2(field, self.padded)
@@ -195,7 +186,7 @@ class TransferPropagator(Propagator):
         return transform(spectrum, kernel.rows, kernel.columns) / samples
 
     def _adjoint(self, field: torch.Tensor, kernel: Any) -> torch.Tensor:
-        rows, columns = self.input_plane.shape
+        rows, columns = self.space.input_plane.shape
         if kernel.rows is None and not kernel.transfer.requires_grad:
             return transfer_adjoint(field, kernel.transfer, (rows, columns))
         if kernel.rows is None:
@@ -203,7 +194,7 @@ class TransferPropagator(Propagator):
         else:
             spectrum = torch.fft.ifftshift(transform_adjoint(field, kernel.rows, kernel.columns), dim=(-2, -1))
             spectrum = spectrum * kernel.transfer.conj()
-        if self._depths:
+        if self.space.depths:
             spectrum = spectrum.sum(dim=-4, keepdim=True)
         return ifft2(spectrum)[..., :rows, :columns]
 

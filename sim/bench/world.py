@@ -24,7 +24,7 @@ from torch import Tensor
 
 from firmware_bridge.errors import DeviceError
 from firmware_bridge.protocols import Levels
-from optics import PupilGrid, PupilToPsf, Sensor, bin_pixels, convolve
+from optics import FlatMask, PupilGrid, PupilToPsf, Sensor, bin_pixels, convolve
 from sim.bench.design import Design, Imperfections
 
 AMBIENT_C = 25.0
@@ -252,9 +252,9 @@ class World:
     def psf(self) -> Tensor:
         """Point-spread function (1, K, K): shares of the light in each sample, with the stage where it stands."""
         if self._psf is None or self._psf[0] != self.position_m:
-            flat = torch.zeros(self.design.pupil_samples, self.design.pupil_samples, dtype=torch.float64)
+            flat = FlatMask(self._to_psf.grid, dtype=torch.float64)
             distance_m = self.design.object_distance_m + self.position_m
-            self._psf = (self.position_m, self._to_psf(flat, (1.0,), distance_m))
+            self._psf = (self.position_m, self._to_psf(flat, distance_m))
         return self._psf[1]
 
     def brightness(self, transmission: NDArray[np.float64], shift_px: tuple[float, float] = (0.0, 0.0)) -> Tensor:

@@ -12,16 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from optics import (
-    FUSED_SILICA,
-    PointPsf,
-    PupilGrid,
-    PupilToPsf,
-    ThinLens,
-    index_differences,
-    random_mask,
-    zernike_basis,
-)
+from optics import FUSED_SILICA, PointPsf, PupilGrid, PupilToPsf, ThinLens, index_differences, random_mask
+from optics.elements import zernike_basis
+from tests.optics.raw_pupil import Given
 
 WAVES = (620e-9, 540e-9, 460e-9)
 LENS = ThinLens(4e-3, 1.0)
@@ -46,15 +39,15 @@ def peak_m(rows: torch.Tensor, pitch_m: float) -> torch.Tensor:
 def test_defect_1_wavelengths_do_not_mix(dtype: torch.dtype) -> None:
     psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 63, dtype=dtype)
     height = random_mask(GRID, 16, 2e-6, torch.Generator().manual_seed(0), dtype=dtype).height_m()
-    base = psf(height, SILICA)
-    changed = psf(height, SILICA * torch.tensor([1.0, 1.0, 1.7]))
+    base = psf(Given(psf.grid, height, SILICA))
+    changed = psf(Given(psf.grid, height, SILICA * torch.tensor([1.0, 1.0, 1.7])))
     assert torch.equal(base[:2], changed[:2])
     assert (base[2] - changed[2]).abs().max() > 1e-3
     # Each channel is that of a camera for this wavelength alone, and each keeps its whole energy.
     for k, wave in enumerate(WAVES):
-        alone = PupilToPsf(GRID, LENS, [wave], 15e-6, 63, dtype=dtype)(height, SILICA[k : k + 1])
+        alone = PupilToPsf(GRID, LENS, [wave], 15e-6, 63, dtype=dtype)(Given(GRID, height, SILICA[k : k + 1]))
         assert (alone[0] - base[k]).abs().max() < (1e-6 if dtype == torch.float32 else 1e-12)
-    assert float(psf(torch.zeros_like(height), SILICA).sum((-1, -2)).min()) > 0.99
+    assert float(psf(Given(psf.grid, torch.zeros_like(height), SILICA)).sum((-1, -2)).min()) > 0.99
 
 
 def test_defect_2_phase_is_that_of_the_glass() -> None:
@@ -63,7 +56,7 @@ def test_defect_2_phase_is_that_of_the_glass() -> None:
     height = torch.where(GRID.x_m > 0, step, 0.0)
     psf = PointPsf(GRID, LENS, LINES, 1e-6, 1, dtype=torch.float64)
     dn = index_differences(FUSED_SILICA, LINES)
-    ratio = (psf(height, dn) / psf(FLAT, dn)).flatten().tolist()
+    ratio = (psf(Given(psf.grid, height, dn)) / psf(Given(psf.grid, FLAT, dn))).flatten().tolist()
     for value, n, wave in zip(ratio, PUBLISHED, LINES, strict=True):
         assert value == pytest.approx(cos(pi * (n - AIR_INDEX) * step / wave) ** 2, abs=1e-5)
 
@@ -72,7 +65,7 @@ def test_defect_2_dispersion_bends_blue_more_than_red() -> None:
     # A wedge deflects by (n - 1) slope whatever the wavelength; only the index makes a difference.
     slope, pitch = 0.05, 0.5e-6
     psf = PointPsf(GRID, LENS, LINES, pitch, 401, dtype=torch.float64)
-    shift = peak_m(psf(slope * GRID.x_m, index_differences(FUSED_SILICA, LINES))[:, 200], pitch)
+    shift = peak_m(psf(Given(psf.grid, slope * GRID.x_m, index_differences(FUSED_SILICA, LINES)))[:, 200], pitch)
     expected = (torch.tensor(PUBLISHED, dtype=torch.float64) - AIR_INDEX) * slope * LENS.sensor_distance_m
     assert (shift - expected).abs().max() < 0.01e-6
     assert shift[0] < shift[1] < shift[2]
@@ -91,10 +84,13 @@ def test_defect_3_zernike_terms_are_orthonormal_on_the_pupil_in_use() -> None:
 def test_defect_4_bare_lens_is_sharp_in_focus() -> None:
     unit = WAVES[1] * LENS.f_number(GRID.diameter_m)
     psf = PointPsf(GRID, LENS, WAVES[1:2], 0.05 * unit, 61, dtype=torch.float64)
-    row = psf(FLAT, SILICA[1:2])[0, 30, 30:]
+    lens = Given(GRID, FLAT, SILICA[1:2])
+    row = psf(lens)[0, 30, 30:]
     half = float(np.interp(0.5, (row / row[0]).flip(0).numpy(), np.arange(30, -1, -1) * 0.05))
     assert 2 * half == pytest.approx(1.028993969962188, abs=1e-3)  # full width at half maximum in lambda N
-    assert torch.equal(psf(FLAT, SILICA[1:2], LENS.focus_distance_m), psf(FLAT, SILICA[1:2]))
+    assert torch.equal(
+        psf(Given(psf.grid, FLAT, SILICA[1:2]), LENS.focus_distance_m), psf(Given(psf.grid, FLAT, SILICA[1:2]))
+    )
 
 
 @pytest.mark.parametrize("distance", [0.3, 0.25])
@@ -103,7 +99,7 @@ def test_defect_4_defocus_disc_has_its_geometric_size(distance: float) -> None:
     lens, grid, pitch, samples = ThinLens(49.5e-3, 5.0), PupilGrid(4e-3, 512), 4e-6, 241
     expected = grid.diameter_m * lens.sensor_distance_m * (1 / distance - 1 / 5.0)
     psf = PupilToPsf(grid, lens, [540e-9], pitch, samples, dtype=torch.float64)
-    disc = psf(torch.zeros(512, 512), [0.46], distance)[0]
+    disc = psf(Given(psf.grid, torch.zeros(512, 512), [0.46]), distance)[0]
     # A uniform disc holds half its light within diameter / sqrt(2).
     axis = (torch.arange(samples, dtype=torch.float64) - samples // 2) * pitch
     radius, order = (axis[:, None] ** 2 + axis**2).sqrt().flatten().sort()
@@ -125,6 +121,6 @@ def test_defect_5_a_point_off_the_axis_lands_where_the_magnification_says() -> N
     # A point X beside the axis at distance z adds the path x X / z over the pupil.
     distance, offset, pitch = 0.8, 0.03, 5e-6
     psf = PointPsf(GRID, LENS, WAVES[1:2], 1e-6, 401, dtype=torch.float64)
-    spot = psf(GRID.x_m * (offset / distance), [1.0], distance)[0]
+    spot = psf(Given(psf.grid, GRID.x_m * (offset / distance), [1.0]), distance)[0]
     column = int(spot.argmax()) % 401
     assert (column - 200) * 1e-6 == pytest.approx(LENS.image_size_m(offset, distance), abs=0.1 * pitch + 0.5e-6)

@@ -16,9 +16,10 @@ from optics import (
     PupilGrid,
     PupilToPsf,
     ThinLens,
-    controls_for_levels,
     index_differences,
 )
+from optics.elements import controls_for_levels
+from tests.optics.raw_pupil import Given
 
 GRID = PupilGrid(0.5e-3, 64)
 L0 = 550e-9
@@ -65,8 +66,8 @@ def test_efficiency_through_the_whole_camera_is_within_half_a_percent(levels: in
     spacing = L0 * lens.sensor_distance_m / (period * grid.pitch_m)
     to_psf = PupilToPsf(grid, lens, [L0], spacing / 3, 15, dtype=torch.float64)
     mask = blaze(grid, levels, period // levels)
-    psf = to_psf(mask.height_m(), mask.index_differences([L0]))[0].sum(0)
-    flat = to_psf(torch.zeros_like(mask.height_m()), [0.4])[0].sum(0)
+    psf = to_psf(mask)[0].sum(0)
+    flat = to_psf(Given(to_psf.grid, torch.zeros_like(mask.height_m()), [0.4]))[0].sum(0)
     share = float(psf[10] / flat[7]) * sinc2(1 / period)
     assert share == pytest.approx(sinc2(1 / levels), rel=5e-3)
 
@@ -101,7 +102,7 @@ def test_gradient_reaches_every_feature(levels: int, quantisation: str) -> None:
         start=start,
     )  # fmt: skip
     to_psf = PointPsf(grid, lens, [L0], 2e-6, 31)
-    psf = to_psf(mask.height_m(), mask.index_differences([L0]))[0]
+    psf = to_psf(mask)[0]
     psf[10, 20].backward()
     seen = grid.amplitude.reshape(16, 2, 16, 2).sum((1, 3)) > 0
     assert bool(torch.isfinite(start.grad).all())
@@ -167,7 +168,7 @@ def test_gumbel_gradient_matches_differences() -> None:
             GRID, 8, max_height_m=7.0, feature_samples=8, quantisation="gumbel",
             generator=torch.Generator().manual_seed(3), start=torch.zeros(8, 8), dtype=torch.float64,
         )  # fmt: skip
-        return torch.func.functional_call(mask, {"controls": value})
+        return torch.func.functional_call(mask, {"controls": value}, ([L0],))
 
     assert torch.autograd.gradcheck(level, (controls.requires_grad_(),))
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from optics import BrownConrady, DistortionWarp, OpticsError
+from optics import OpticsError
+from optics.imaging import BrownConrady, DistortionWarp
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-6}
 ADJOINT = 1e-10

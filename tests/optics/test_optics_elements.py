@@ -9,22 +9,17 @@ from torch import nn
 from optics import (
     FUSED_SILICA,
     ElementStack,
-    FixedCode,
     FlatMask,
-    MaskElement,
-    MeasuredWavefront,
     OpticsError,
     PointPsf,
     PupilElement,
     PupilGrid,
     PupilToPsf,
     ThinLens,
-    TrainedCode,
     ZernikeMask,
-    ZernikeWavefront,
-    mura,
-    mura_decoder,
 )
+from optics.elements import FixedCode, MeasuredWavefront, TrainedCode, ZernikeWavefront, mura, mura_decoder
+from tests.optics.raw_pupil import Given
 
 GRID, LENS, WAVES = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0), (620e-9, 540e-9, 460e-9)
 F64 = torch.float64
@@ -54,13 +49,9 @@ def test_stack_adds_paths_and_multiplies_factors() -> None:
 
 def test_stack_of_a_mask_gives_the_psf_of_the_mask() -> None:
     mask, to_psf = bump(8, 3e-7), PupilToPsf(GRID, LENS, WAVES, 3e-6, 31, dtype=F64)
-    direct = to_psf(mask.height_m(), mask.index_differences(WAVES), 0.7)
-    flat = FlatMask(GRID, dtype=F64)
+    direct = to_psf(mask, 0.7)
     stack = ElementStack(mask, FixedCode(GRID, torch.full((4, 4), 0.5), dtype=F64))
-    through = to_psf(
-        flat.height_m(), flat.index_differences(WAVES), 0.7,
-        wavefront_m=stack.path_m(WAVES), transmission=stack.transmission(WAVES),
-    )  # fmt: skip
+    through = to_psf(stack, 0.7)
     assert (through - direct / 4).abs().max() < TOLERANCE[F64] * 10
     assert float(direct.max()) > 1e-3
 
@@ -71,7 +62,7 @@ def test_parameters_of_all_parts_train_through_the_stack() -> None:
     lens_error = ZernikeWavefront(GRID, nn.Parameter(torch.full((6,), 3e-8)))
     stack, to_psf = ElementStack(mask, lens_error, code), PupilToPsf(GRID, LENS, WAVES, 3e-6, 31)
     assert len(list(stack.parameters())) == 3
-    psf = to_psf(mask.height_m() * 0, [0.0] * 3, wavefront_m=stack.path_m(WAVES), transmission=stack.transmission())
+    psf = to_psf(stack)
     psf[0, 10, 12].backward()
     for parameter in stack.parameters():
         assert bool(torch.isfinite(parameter.grad).all())
@@ -81,8 +72,9 @@ def test_parameters_of_all_parts_train_through_the_stack() -> None:
 def test_half_an_aperture_has_a_quarter_of_the_peak_and_codes_are_not_mirrored() -> None:
     to_psf, zeros = PointPsf(GRID, LENS, [540e-9], 1e-6, 3, dtype=F64), torch.zeros(64, 64, dtype=F64)
     left = FixedCode(GRID, torch.tensor([[1.0, 0.0], [1.0, 0.0]]), dtype=F64).transmission()
-    full = to_psf(zeros, [0.0])[0, 1, 1]
-    assert float(to_psf(zeros, [0.0], transmission=left)[0, 1, 1] / full) == pytest.approx(0.25, rel=1e-12)
+    full = to_psf(Given(to_psf.grid, zeros, [0.0]))[0, 1, 1]
+    half = to_psf(Given(GRID, zeros, [0.0], transmission=left))[0, 1, 1]
+    assert float(half / full) == pytest.approx(0.25, rel=1e-12)
     corner = torch.zeros(4, 4)
     corner[0, 1] = 1.0
     factor = FixedCode(GRID, corner).transmission()
@@ -147,10 +139,10 @@ def test_tilt_moves_the_spot_towards_the_thicker_side() -> None:
     pitch = wave * n_number / 8
     to_psf, zeros = PointPsf(GRID, LENS, [wave], pitch, 33, dtype=F64), torch.zeros(64, 64, dtype=F64)
     tilt = ZernikeWavefront(GRID, torch.tensor([0.0, 0.25 * wave, 0.0], dtype=F64), dtype=F64)
-    spot = to_psf(zeros, [0.0], wavefront_m=tilt.path_m([wave]))[0]
+    spot = to_psf(Given(to_psf.grid, zeros, [0.0], wavefront_m=tilt.path_m([wave])))[0]
     assert divmod(int(spot.argmax()), 33) == (16, 24)
     # The basis holds the rim's value in cells of the grey edge, so the peak falls short by a few parts in 1e4.
-    assert float(spot.max() / to_psf(zeros, [0.0])[0, 16, 16]) == pytest.approx(1.0, abs=1e-3)
+    assert float(spot.max() / to_psf(Given(to_psf.grid, zeros, [0.0]))[0, 16, 16]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_coefficients_to_path_is_linear_with_its_adjoint() -> None:
@@ -191,9 +183,7 @@ def test_measured_wavefront_is_resampled_and_one_trained_stays_itself() -> None:
 
 def test_elements_follow_dtype() -> None:
     for dtype in (torch.float32, torch.float64):
-        stack = ElementStack(
-            MaskElement(ZernikeMask(GRID, 4, dtype=dtype)), FixedCode(GRID, torch.ones(2, 2), dtype=dtype)
-        )
+        stack = ElementStack(ZernikeMask(GRID, 4, dtype=dtype), FixedCode(GRID, torch.ones(2, 2), dtype=dtype))
         assert stack.path_m(WAVES).dtype == stack.transmission().dtype == dtype
 
 

@@ -8,17 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from optics import (
+from optics import OpticsError, PointPsf, PupilGrid, ThinLens
+from optics.elements import (
     DeformableMirror,
-    OpticsError,
-    PointPsf,
-    PupilGrid,
     SpatialLightModulator,
-    ThinLens,
     ZernikeWavefront,
     gaussian_influence,
     linear_phase_table,
 )
+from tests.optics.raw_pupil import Given
 
 GRID, LENS, L0 = PupilGrid(2e-3, 64), ThinLens(20e-3, 1.0), 532e-9
 F64 = torch.float64
@@ -97,8 +95,9 @@ def test_mirror_corrects_astigmatism_and_restores_the_peak() -> None:
     commands = element.fit(-wavefront[0])
     to_psf, zeros = PointPsf(GRID, LENS, [L0], 2e-6, 3, dtype=F64), torch.zeros(64, 64, dtype=F64)
     corrected = wavefront + 2 * element.surface_m(commands)
-    strehl = [float(to_psf(zeros, [0.0], wavefront_m=w)[0, 1, 1] / to_psf(zeros, [0.0])[0, 1, 1]) for w in
-              (wavefront, corrected)]  # fmt: skip
+    flat = float(to_psf(Given(GRID, zeros, [0.0]))[0, 1, 1])
+    peaks = (to_psf(Given(GRID, zeros, [0.0], wavefront_m=w))[0, 1, 1] for w in (wavefront, corrected))
+    strehl = [float(peak) / flat for peak in peaks]
     assert strehl[0] < 0.2
     assert strehl[1] > 0.99
 
@@ -137,8 +136,8 @@ def slm(samples: int = 4, **change: object) -> SpatialLightModulator:
 
 def on_axis(element: SpatialLightModulator, wave: float = L0) -> float:
     to_psf, zeros = PointPsf(GRID, LENS, [wave], 2e-6, 1, dtype=F64), torch.zeros(64, 64, dtype=F64)
-    psf = to_psf(zeros, [0.0], wavefront_m=element.path_m([wave]), transmission=element.transmission([wave]))
-    return float(psf[0, 0, 0].detach() / to_psf(zeros, [0.0])[0, 0, 0])
+    psf = to_psf(element)
+    return float(psf[0, 0, 0].detach() / to_psf(Given(to_psf.grid, zeros, [0.0]))[0, 0, 0])
 
 
 @pytest.mark.parametrize("samples", [1, 4, 16])
@@ -212,12 +211,11 @@ def test_drive_for_inverts_a_measured_table(falling: bool) -> None:
 
 
 def test_gradient_reaches_the_panel_through_the_psf() -> None:
-    to_psf, zeros = PointPsf(GRID, LENS, [L0, 633e-9], 2.5e-6, 15), torch.zeros(64, 64)
+    to_psf = PointPsf(GRID, LENS, [L0, 633e-9], 2.5e-6, 15)
     for dead_zone in ("absorbing", "unmodulated"):
         drive = nn.Parameter(torch.rand(16, 16, generator=torch.Generator().manual_seed(3)) * 255)
         element = slm(fill_factor=0.9, dead_zone=dead_zone, drive=drive, dtype=torch.float32)
-        waves = [L0, 633e-9]
-        psf = to_psf(zeros, [0.0, 0.0], wavefront_m=element.path_m(waves), transmission=element.transmission(waves))
+        psf = to_psf(element)
         psf[0, 4, 9].backward()
         assert bool(torch.isfinite(drive.grad).all())
         assert float((drive.grad != 0).float().mean()) > 0.8

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from optics import BoundedHeight, MeasuredHeight, OpticsError, PupilGrid, limit_penalty, limit_slope
+from optics import OpticsError, PupilGrid
+from optics.elements import BoundedHeight, MeasuredHeight, limit_penalty, limit_slope
 
 GRID = PupilGrid(0.5e-3, 64)
 F64 = torch.float64

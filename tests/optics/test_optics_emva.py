@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optics import EmvaReport, Estimate, FixedPattern, OpticsError, Sensor, SensorSpec, emva_report
+from optics import OpticsError, Sensor, SensorSpec, emva_report
+from optics.sensor import EmvaReport, Estimate, FixedPattern
 
 SPEC = SensorSpec(
     full_well_e=8000.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -22,10 +23,26 @@ def test_every_example_is_run() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    out.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setattr("sys.argv", [name, str(out)])
     runpy.run_path(str(EXAMPLES / name))
-    assert {path.name for path in tmp_path.iterdir()} == FILES[name]
-    assert all(path.stat().st_size > 100 for path in tmp_path.iterdir())
+    assert {path.name for path in out.iterdir()} == FILES[name]
+    assert all(path.stat().st_size > 100 for path in out.iterdir())
+    assert not list(work.iterdir())
     text = (EXAMPLES / name).read_text()
     assert text.count("# %%") >= 3
     assert len(text.splitlines()) < 60
+
+
+@pytest.mark.parametrize("name", [name for name, files in FILES.items() if files])
+def test_an_example_that_writes_takes_a_fresh_folder_each_time(name: str) -> None:
+    # Running an example twice, or two of them in one folder, must not collide: nothing is written where they are run.
+    text = (EXAMPLES / name).read_text()
+    assert (
+        f'folder = Path(sys.argv[1] if len(sys.argv) > 1 else mkdtemp(prefix="{name[:-3].replace("_", "-")}-"))' in text
+    )
+    written = re.findall(r"(?:save_figure|export_relief)\(.*", text)
+    assert written and all("folder /" in line for line in written)

@@ -11,15 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from optics import (
-    OpticsError,
-    PupilGrid,
-    PupilToPsf,
-    SpatialLightModulator,
-    ThinLens,
-    linear_phase_table,
-    random_mask,
-)
+from optics import OpticsError, PupilGrid, PupilToPsf, ThinLens, random_mask
+from optics.elements import SpatialLightModulator, linear_phase_table
 from optics.fabrication import (
     MirrorCommands,
     SlmPattern,
@@ -31,6 +24,7 @@ from optics.fabrication import (
     import_slm,
     import_zernike,
 )
+from tests.optics.raw_pupil import Given
 
 EXACT = 1e-14
 WAVE = 633e-9
@@ -82,7 +76,7 @@ def test_slm_file_keeps_the_psf(tmp_path: Path) -> None:
         GRID, back.pitch_m, back.table_rad, back.wavelength_m, drive=back.codes.double(), dtype=torch.float64
     )
     to_psf = PupilToPsf(GRID, ThinLens(4e-3, 1.0), [WAVE], 15e-6, 31, dtype=torch.float64)
-    before, after = (to_psf(element.path_m([WAVE])[0], [1.0], 0.7) for element in (slm, again))
+    before, after = (to_psf(Given(to_psf.grid, element.path_m([WAVE])[0], [1.0]), 0.7) for element in (slm, again))
     assert (after - before).abs().max() <= 1e-12 * before.max()
 
 

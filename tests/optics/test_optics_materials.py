@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from optics import (
-    AIR,
+from optics import AIR, FUSED_SILICA, PMMA, Material, OpticsError, get_material, index_differences
+from optics.materials import (
     BK7,
     CALCIUM_FLUORIDE,
-    FUSED_SILICA,
     NOA61,
     PDMS,
-    PMMA,
     POLYCARBONATE,
     POLYSTYRENE,
     SILICON_NITRIDE,
     Cauchy,
     LinearThermal,
-    Material,
-    OpticsError,
     Schott,
-    get_material,
-    index_differences,
 )
 
 D_LINE = 587.5618e-9

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from optics import OpticsError, demosaic, sample_mosaic, spread_mosaic
+from optics import OpticsError
+from optics.sensor import demosaic, sample_mosaic, spread_mosaic
 
 EXACT = {torch.float64: 1e-12, torch.float32: 2e-6}
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")

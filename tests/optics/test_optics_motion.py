@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.special import j0
 
-from optics import OpticsError, convolve, expose, motion_psf, straight_path, vibration_path
+from optics import OpticsError, convolve
+from optics.imaging import expose, motion_psf, straight_path, vibration_path
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-6}
 

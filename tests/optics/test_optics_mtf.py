@@ -7,8 +7,10 @@ from math import acos, pi, sqrt
 import pytest
 import torch
 
-from optics import OpticsError, PointPsf, PupilGrid, PupilToPsf, ThinLens, zernike_basis
+from optics import OpticsError, PointPsf, PupilGrid, PupilToPsf, ThinLens
+from optics.elements import zernike_basis
 from optics.imaging.mtf import encircled_energy, ideal_mtf, psf_mtf, strehl_ratio
+from tests.optics.raw_pupil import Given
 
 LENS = ThinLens(4e-3, 1.0)
 GRID = PupilGrid(0.5e-3, 256)
@@ -26,7 +28,7 @@ SAMPLED = 1e-3
 def whole_period() -> tuple[torch.Tensor, float]:
     """The ideal PSF on 513 points that fill one replica period, so that no light misses the window."""
     pitch = 256 * UNIT / 513
-    return PointPsf(GRID, LENS, [WAVE], pitch, 513, dtype=torch.float64)(FLAT, ONE)[0], pitch
+    return PointPsf(GRID, LENS, [WAVE], pitch, 513, dtype=torch.float64)(Given(GRID, FLAT, ONE))[0], pitch
 
 
 def test_mtf_of_the_ideal_lens() -> None:
@@ -65,7 +67,7 @@ def test_mtf_axes_and_pair_of_points() -> None:
 
 
 def test_encircled_energy_at_the_airy_zeros() -> None:
-    psf = PupilToPsf(GRID, LENS, [WAVE], 0.05 * UNIT, 135, dtype=torch.float64)(FLAT, ONE)
+    psf = PupilToPsf(GRID, LENS, [WAVE], 0.05 * UNIT, 135, dtype=torch.float64)(Given(GRID, FLAT, ONE))
     zeros = torch.tensor([1.2196698912665045, 2.233130594381529, 3.238315484166236]) * UNIT
     energy = encircled_energy(psf, 0.05 * UNIT, zeros)
     assert energy.shape == (1, 3)
@@ -83,7 +85,7 @@ def test_encircled_energy_of_even_light_is_the_area() -> None:
 def test_strehl_of_a_fourteenth_wave(term: int, strehl: float) -> None:
     basis = zernike_basis(11, GRID, torch.float64)
     psf = PointPsf(GRID, LENS, [WAVE], 0.1 * UNIT, 9, dtype=torch.float64)
-    ratio = strehl_ratio(psf(basis[term - 1] * WAVE / 14, ONE), psf(FLAT, ONE))
+    ratio = strehl_ratio(psf(Given(psf.grid, basis[term - 1] * WAVE / 14, ONE)), psf(Given(psf.grid, FLAT, ONE)))
     assert ratio.tolist() == pytest.approx([strehl], abs=1e-4)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from optics import FieldStop, OffAxis, OpticsError, PointPsf, PupilGrid, PupilToPsf, Seidel, ThinLens
+from optics import FlatMask, OffAxis, OpticsError, PointPsf, PupilGrid, PupilToPsf, Seidel, ThinLens
+from optics.imaging import ClearAperture
+from tests.optics.raw_pupil import Given
 
 EXACT = 1e-12
 # What 128 samples across the aperture, or a finite window, leave of a closed form.
@@ -19,7 +21,7 @@ GRID, LENS = PupilGrid(0.5e-3, 128), ThinLens(4e-3, 1.0)
 D = LENS.sensor_distance_m
 FULL = 2e-3
 GREEN = 540e-9
-NO_MASK = torch.zeros(128, 128, dtype=torch.float64)
+NO_MASK = FlatMask(GRID, dtype=torch.float64)
 ONE = torch.ones(1, dtype=torch.float64)
 
 
@@ -28,8 +30,8 @@ def points(*xy: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def off_axis(seidel: Seidel | None = None, stop: FieldStop | None = None, grid: PupilGrid = GRID) -> OffAxis:
-    return OffAxis(grid, LENS, FULL, seidel=seidel, stop=stop, dtype=torch.float64)
+def off_axis(seidel: Seidel | None = None, stop: ClearAperture | None = None, grid: PupilGrid = GRID) -> OffAxis:
+    return OffAxis(grid, LENS, FULL, seidel=seidel, clear_aperture=stop, dtype=torch.float64)
 
 
 def cos4(x_m: float, y_m: float) -> float:
@@ -47,7 +49,7 @@ def test_illumination_is_cos4() -> None:
 
 def test_the_psf_adds_up_to_cos4() -> None:
     to_psf = PupilToPsf(GRID, LENS, [GREEN], 4e-6, 101, dtype=torch.float64)
-    psf = off_axis().psf(to_psf, NO_MASK, ONE, *points(*FIELD[:4]))
+    psf = off_axis().psf(to_psf, NO_MASK, *points(*FIELD[:4]))
     light = psf.sum(dim=(-3, -2, -1))
     assert (light / light[0]).tolist() == pytest.approx([cos4(*p) for p in FIELD[:4]], rel=SAMPLED)
 
@@ -80,7 +82,7 @@ def test_the_airy_disc_widens_by_1_over_cos3_along_the_field_and_1_over_cos_acro
     model = off_axis(grid=PupilGrid(0.5e-3, 256))
     x, y = points((D / 2, 0.0))
     fine = PointPsf(model.grid, LENS, [GREEN], 0.02 * GREEN * D / 0.5e-3, 201, dtype=torch.float64)
-    psf = fine(torch.zeros(256, 256, dtype=torch.float64), ONE, transmission=model.transmission(x, y))[0, 0]
+    psf = fine(Given(model.grid, torch.zeros(256, 256), ONE, transmission=model.transmission(x, y)))[0, 0]
     for row, wider in ((psf[100, 100:], cosine**-3), (psf[100:, 100], 1 / cosine)):
         dark = int((row[1:-1] < row[:-2]).logical_and(row[1:-1] <= row[2:]).nonzero()[0]) + 1
         assert dark * 0.02 == pytest.approx(1.2196698912665045 * wider, abs=0.011)
@@ -114,14 +116,14 @@ def test_vignetting_is_the_overlap_of_two_circles(distance: float, x_m: float) -
     shrink = 1 - distance / D if distance > 0 else 1 + distance / LENS.focus_distance_m
     radius, centre = 0.24e-3 / shrink, abs(x_m * distance / D / shrink)
     truth = cos4(x_m, 0) * lens_area(0.25e-3, radius, centre) / (pi * 0.25e-3**2)
-    model = off_axis(stop=FieldStop(0.48e-3, distance))
+    model = off_axis(stop=ClearAperture(0.48e-3, distance))
     assert float(model.relative_illumination(*points((x_m, 0.0)))) == pytest.approx(truth, abs=1e-4)
 
 
 @pytest.mark.parametrize(("distance", "side"), [(1e-3, -1), (-2e-3, 1)])
 def test_a_stop_behind_cuts_the_outer_half_and_one_in_front_the_inner_half(distance: float, side: int) -> None:
     # A ray to an image at +x that leaves the pupil at +x is further out behind the pupil, so it is cut there.
-    share = off_axis(stop=FieldStop(0.5e-3, distance)).transmission(*points((1e-3, 0.0)))[0, 0] * GRID.amplitude
+    share = off_axis(stop=ClearAperture(0.5e-3, distance)).transmission(*points((1e-3, 0.0)))[0, 0] * GRID.amplitude
     assert side * float((share * GRID.x_m).sum()) > 0
     assert abs(float((share * GRID.y_m).sum())) < EXACT
 
@@ -147,7 +149,8 @@ def test_coma_and_distortion_move_the_light_outwards(seidel: Seidel, slope: floa
     lens = ThinLens(0.4, inf)
     to_psf = PupilToPsf(PupilGrid(20e-3, 128), lens, [GREEN], 4e-6, 201, dtype=torch.float64)
     model = OffAxis(to_psf.grid, lens, FULL, seidel=seidel, dtype=torch.float64)
-    psf = model.psf(to_psf, NO_MASK, ONE, *points((direction[0] * FULL, direction[1] * FULL)))[0, 0]
+    flat = FlatMask(to_psf.grid, dtype=torch.float64)
+    psf = model.psf(to_psf, flat, *points((direction[0] * FULL, direction[1] * FULL)))[0, 0]
     axis = (torch.arange(201, dtype=torch.float64) - 100) * 4e-6
     # The core only: the far light of a sharp rim is symmetric and noisy in its first moment.
     x, y = float((psf.sum(dim=0) * axis).sum()), float((psf.sum(dim=1) * axis).sum())
@@ -161,7 +164,7 @@ def test_astigmatism_blurs_along_the_field_and_curvature_both_ways() -> None:
     axis2 = (torch.arange(61, dtype=torch.float64) - 30) ** 2
 
     def spread(seidel: Seidel) -> tuple[float, float]:
-        psf = off_axis(seidel).psf(to_psf, NO_MASK, ONE, x, y)[0, 0]
+        psf = off_axis(seidel).psf(to_psf, NO_MASK, x, y)[0, 0]
         return float((psf.sum(dim=0) * axis2).sum()), float((psf.sum(dim=1) * axis2).sum())
 
     plain, astigmatic, curved = spread(Seidel()), spread(Seidel(w222_m=1e-6)), spread(Seidel(w220_m=1e-6))
@@ -171,8 +174,8 @@ def test_astigmatism_blurs_along_the_field_and_curvature_both_ways() -> None:
 
 
 def test_a_batch_is_a_loop_and_float32_is_near() -> None:
-    model = off_axis(Seidel(w131_m=1e-6), FieldStop(0.5e-3, 1e-3))
-    single = OffAxis(GRID, LENS, FULL, seidel=model.seidel, stop=model.stop)
+    model = off_axis(Seidel(w131_m=1e-6), ClearAperture(0.5e-3, 1e-3))
+    single = OffAxis(GRID, LENS, FULL, seidel=model.seidel, clear_aperture=model.clear_aperture)
     both, apart = points(*FIELD), [points(p) for p in FIELD]
     for name in ("transmission", "wavefront_m"):
         batch = getattr(model, name)(*both)
@@ -187,14 +190,14 @@ def test_a_batch_is_a_loop_and_float32_is_near() -> None:
 def test_the_gradient_reaches_the_mask_and_the_wavelengths_are_kept() -> None:
     to_psf = PupilToPsf(GRID, LENS, [GREEN, 460e-9], 4e-6, 31, dtype=torch.float64)
     height = (1e-7 * GRID.radius).requires_grad_()
-    psf = off_axis(Seidel(w131_m=1e-7)).psf(to_psf, height, torch.ones(2), *points(*FIELD), 0.7)
+    psf = off_axis(Seidel(w131_m=1e-7)).psf(to_psf, Given(GRID, height, torch.ones(2)), *points(*FIELD), 0.7)
     assert psf.shape == (5, 2, 31, 31)
     (gradient,) = torch.autograd.grad(psf[3, 1, 15, 15], height)
     step = torch.zeros_like(height)
     step[70, 50] = 1e-10
     model = off_axis(Seidel(w131_m=1e-7))
     values = [
-        model.psf(to_psf, height.detach() + sign * step, torch.ones(2), *points(*FIELD), 0.7)[3, 1, 15, 15]
+        model.psf(to_psf, Given(GRID, height.detach() + sign * step, torch.ones(2)), *points(*FIELD), 0.7)[3, 1, 15, 15]
         for sign in (1, -1)
     ]
     assert float(gradient[70, 50]) == pytest.approx(float(values[0] - values[1]) / 2e-10, rel=1e-4)
@@ -204,13 +207,13 @@ def test_refusals() -> None:
     with pytest.raises(OpticsError, match="w131_m=nan must be a finite path"):
         Seidel(w131_m=float("nan"))
     with pytest.raises(OpticsError, match="diameter_m=0 must be a positive length"):
-        FieldStop(0, 1e-3)
+        ClearAperture(0, 1e-3)
     with pytest.raises(OpticsError, match="distance_m=inf must be a finite length"):
-        FieldStop(1e-3, inf)
+        ClearAperture(1e-3, inf)
     with pytest.raises(OpticsError, match="full_field_m=-1 must be a positive length"):
         OffAxis(GRID, LENS, -1)
-    with pytest.raises(OpticsError, match=r"distance_m=0\.01 of the stop must lie between the object at -1 m"):
-        OffAxis(GRID, LENS, FULL, stop=FieldStop(1e-3, 0.01))
+    with pytest.raises(OpticsError, match=r"distance_m=0\.01 of the clear aperture must lie between"):
+        OffAxis(GRID, LENS, FULL, clear_aperture=ClearAperture(1e-3, 0.01))
     model = off_axis()
     with pytest.raises(OpticsError, match=r"x_m and y_m have the shapes \(2,\) and \(1,\); both must be \(B,\)"):
         model.transmission(torch.zeros(2), torch.zeros(1))
@@ -220,4 +223,4 @@ def test_refusals() -> None:
         model.foreshorten(torch.zeros(8, 8), torch.zeros(1), torch.zeros(1))
     other = PupilToPsf(PupilGrid(0.4e-3, 128), LENS, [GREEN], 4e-6, 31)
     with pytest.raises(OpticsError, match=r"to_psf has PupilGrid\(diameter_m=0.0004.*build both with the same"):
-        model.psf(other, NO_MASK, ONE, *points((0.0, 0.0)))
+        model.psf(other, NO_MASK, *points((0.0, 0.0)))

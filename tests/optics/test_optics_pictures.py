@@ -13,7 +13,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optics import OpticsError, PupilGrid, PupilToPsf, ThinLens, zernike_basis
+from optics import OpticsError, PupilGrid, PupilToPsf, ThinLens
+from optics.elements import zernike_basis
 from optics.imaging.mtf import ideal_mtf, psf_mtf
 from optics.pictures import (
     mask_figure,
@@ -24,6 +25,7 @@ from optics.pictures import (
     through_focus_figure,
     wavefront_figure,
 )
+from tests.optics.raw_pupil import Given
 
 GRID = PupilGrid(0.5e-3, 64)
 LENS = ThinLens(4e-3, 1.0)
@@ -95,7 +97,7 @@ def test_wavefront_is_symmetric_and_states_its_rms() -> None:
 
 
 def test_psf_is_the_logarithm() -> None:
-    psf = PupilToPsf(GRID, LENS, [540e-9], 2e-6, 63, dtype=torch.float64)(torch.zeros(64, 64), [1.0])[0]
+    psf = PupilToPsf(GRID, LENS, [540e-9], 2e-6, 63, dtype=torch.float64)(Given(GRID, torch.zeros(64, 64), [1.0]))[0]
     psf[3, 5] = 0
     figure = psf_figure(psf, 2e-6, decades=6)
     axes = figure.axes[0]
@@ -113,7 +115,9 @@ def test_psf_is_the_logarithm() -> None:
 
 def test_mtf_shows_both_axes_and_the_limit() -> None:
     basis = zernike_basis(6, GRID, torch.float64)
-    psf = PupilToPsf(GRID, LENS, [540e-9], 2e-6, 127, dtype=torch.float64)(100e-9 * (basis[5] + basis[3]), [1.0])[0]
+    psf = PupilToPsf(GRID, LENS, [540e-9], 2e-6, 127, dtype=torch.float64)(
+        Given(GRID, 100e-9 * (basis[5] + basis[3]), [1.0])
+    )[0]
     number = LENS.f_number(GRID.diameter_m)
     axes = mtf_figure(psf, 2e-6, 540e-9, number).axes[0]
     curves = psf_mtf(psf, 2e-6)
@@ -131,7 +135,7 @@ def test_mtf_shows_both_axes_and_the_limit() -> None:
 
 def test_through_focus_has_one_scale() -> None:
     distances = torch.tensor([0.2, 1.0])
-    psf = PupilToPsf(GRID, LENS, [540e-9], 2e-6, 31)(torch.zeros(64, 64), [1.0], distances)[:, 0]
+    psf = PupilToPsf(GRID, LENS, [540e-9], 2e-6, 31)(Given(GRID, torch.zeros(64, 64), [1.0]), distances)[:, 0]
     figure = through_focus_figure(psf, distances.tolist(), 2e-6)
     first, second = figure.axes[:2]
     assert [first.get_title(), second.get_title()] == ["200 mm", "1 m"]

@@ -14,6 +14,7 @@ from optics.plane import Plane
 from optics.propagation import (
     AngularSpectrum,
     BandLimitedAngularSpectrum,
+    FreeSpace,
     FresnelTransfer,
     Propagator,
     carrier_turns,
@@ -50,7 +51,7 @@ def test_tilted_plane_waves_have_the_exact_phase_up_to_one_metre(
     orders = [(0, 0), (1, 0), (0, -1), (5, 3), (-8, 7), (rows // 3, -columns // 3), (-(rows // 2), columns // 2)]
     grid_y, grid_x = torch.arange(rows).double()[:, None], torch.arange(columns).double()
     waves = torch.stack([torch.exp(2j * pi * (grid_y * m / rows + grid_x * n / columns)) for m, n in orders])
-    operator = AngularSpectrum(plane, plane, WAVE, depths, index=index, periodic=True, dtype=dtype)
+    operator = AngularSpectrum(FreeSpace(plane, plane, WAVE, depths, index=index), periodic=True, dtype=dtype)
     turns = carrier_turns(WAVE, depths, index)
     result = operator(waves[:, None].to(COMPLEX[dtype])).to(torch.complex128)  # (waves, Z, 1, H, W)
     result = result * torch.polar(torch.ones_like(turns), 2 * pi * turns)[:, :, None, None]
@@ -72,7 +73,7 @@ def test_evanescent_waves_decay_in_both_directions() -> None:
     frequency = 7 / (rows * pitch)
     decay = exp(-2 * pi * 0.4e-6 * sqrt(frequency**2 - WAVE**-2))
     for z in (0.4e-6, -0.4e-6):
-        result = AngularSpectrum(plane, plane, WAVE, z, periodic=True, dtype=torch.float64)(wave)
+        result = AngularSpectrum(FreeSpace(plane, plane, WAVE, z), periodic=True, dtype=torch.float64)(wave)
         full = result * torch.exp(2j * pi * carrier_turns(WAVE, z))
         assert (full - wave * decay).abs().max() < EXACT
 
@@ -98,7 +99,7 @@ def test_talbot_contrast_at_quarters_of_the_exact_length(period_m: float) -> Non
     modulation = torch.cos(2 * pi * plane.x_m / period_m).expand(8, 64)
     grating = (1 + 0.2 * modulation)[None].to(torch.complex128)
     depths = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64) * length
-    field = AngularSpectrum(plane, plane, WAVE, depths, periodic=True, dtype=torch.float64)(grating)
+    field = AngularSpectrum(FreeSpace(plane, plane, WAVE, depths), periodic=True, dtype=torch.float64)(grating)
     contrast = (field.abs().square() * modulation).mean(dim=(-3, -2, -1)) / 0.2
     assert contrast.tolist() == pytest.approx([1, 0, -1, 1], abs=1e-9)
 
@@ -113,7 +114,7 @@ def test_gaussian_beam_width_curvature_and_gouy_phase(method: type[Propagator], 
     squared = plane.y_m**2 + plane.x_m**2
     depths = torch.tensor([-0.5, 0.1, 0.5, 1.0], dtype=torch.float64) * rayleigh
     # Beyond 2e4 per metre the spectrum of the beam is below 1e-17.
-    operator = method(plane, plane, WAVE, depths, bandwidth_per_m=2e4, dtype=torch.float64)
+    operator = method(FreeSpace(plane, plane, WAVE, depths, bandwidth_per_m=2e4), dtype=torch.float64)
     fields = operator(torch.exp(-squared / waist**2)[None].to(torch.complex128))[:, 0]
     for z, field in zip(depths.tolist(), fields, strict=True):
         width = waist * sqrt(1 + (z / rayleigh) ** 2)
@@ -137,7 +138,7 @@ def test_circular_aperture_on_axis_is_the_exact_rayleigh_sommerfeld_value() -> N
     disc = torch.fft.fftshift(torch.fft.ifft2(spectrum.to(torch.complex128)))[None] / pitch**2
     plane, axis = Plane(samples, samples, pitch), Plane(1, 1, pitch)
     depths = torch.tensor([0.26e-3, 0.4e-3, 0.9e-3], dtype=torch.float64)
-    fields = AngularSpectrum(plane, axis, WAVE, depths, periodic=True, dtype=torch.float64)(disc)
+    fields = AngularSpectrum(FreeSpace(plane, axis, WAVE, depths), periodic=True, dtype=torch.float64)(disc)
     for z, field in zip(depths.tolist(), fields, strict=True):
         slant = sqrt(z**2 + radius**2)
         truth = 1 - z / slant * cmath.exp(2j * pi * radius**2 / (slant + z) / WAVE)
@@ -150,8 +151,8 @@ def test_energy_is_conserved_and_the_way_back_undoes_the_way(rows: int) -> None:
     plane = Plane(rows, 30, (2e-6, 3e-6))
     field = torch.randn(2, 2, rows, 30, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     waves = [450e-9, 650e-9]
-    there = AngularSpectrum(plane, plane, waves, 0.7, periodic=True, dtype=torch.float64)
-    back = AngularSpectrum(plane, plane, waves, -0.7, periodic=True, dtype=torch.float64)
+    there = AngularSpectrum(FreeSpace(plane, plane, waves, 0.7), periodic=True, dtype=torch.float64)
+    back = AngularSpectrum(FreeSpace(plane, plane, waves, -0.7), periodic=True, dtype=torch.float64)
     assert there(field).norm() == pytest.approx(float(field.norm()), rel=1e-12)
     assert (back(there(field)) - field).abs().max() < EXACT
 
@@ -159,10 +160,10 @@ def test_energy_is_conserved_and_the_way_back_undoes_the_way(rows: int) -> None:
 def test_a_beam_keeps_its_energy_in_a_larger_plane_and_comes_back() -> None:
     small, large = Plane(64, 64, 4e-6), Plane(200, 201, 4e-6, (10e-6, -7e-6))
     beam = torch.exp(-(small.y_m**2 + small.x_m**2) / 20e-6**2)[None].to(torch.complex128)
-    options = {"bandwidth_per_m": 1e5, "dtype": torch.float64}
-    out = AngularSpectrum(small, large, WAVE, 4e-3, **options)(beam)  # type: ignore[arg-type]
+    options = {"dtype": torch.float64}
+    out = AngularSpectrum(FreeSpace(small, large, WAVE, 4e-3, bandwidth_per_m=1e5), **options)(beam)  # type: ignore[arg-type]
     assert float(out.norm()) == pytest.approx(float(beam.norm()), rel=1e-9)
-    home = AngularSpectrum(large, small, WAVE, -4e-3, **options)(out)  # type: ignore[arg-type]
+    home = AngularSpectrum(FreeSpace(large, small, WAVE, -4e-3, bandwidth_per_m=1e5), **options)(out)  # type: ignore[arg-type]
     assert (home - beam).abs().max() < 1e-8
 
 
@@ -170,12 +171,12 @@ def test_moved_output_plane_is_a_cut_of_a_larger_one() -> None:
     plane = Plane(24, 20, 3e-6)
     field = torch.randn(1, 24, 20, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
     options = {"padded": (180, 180), "dtype": torch.float64}
-    whole = AngularSpectrum(plane, Plane(64, 80, 3e-6), WAVE, 1e-3, **options)(field)  # type: ignore[arg-type]
+    whole = AngularSpectrum(FreeSpace(plane, Plane(64, 80, 3e-6), WAVE, 1e-3), **options)(field)  # type: ignore[arg-type]
     for rows, columns, top, left in [(10, 11, 3, 60), (24, 20, 40, 0)]:
         centre = ((top + (rows - 1) / 2 - 31.5) * 3e-6, (left + (columns - 1) / 2 - 39.5) * 3e-6)
         part = Plane(rows, columns, 3e-6, centre)
         for method in (AngularSpectrum, BandLimitedAngularSpectrum):
-            cut = method(plane, part, WAVE, 1e-3, **options)(field)  # type: ignore[arg-type]
+            cut = method(FreeSpace(plane, part, WAVE, 1e-3), **options)(field)  # type: ignore[arg-type]
             assert (cut - whole[..., top : top + rows, left : left + columns]).abs().max() < EXACT
 
 
@@ -185,10 +186,10 @@ def test_output_of_another_pitch_is_the_same_field_sampled_finer(way: str) -> No
     field = torch.randn(2, 40, 41, dtype=torch.complex128, generator=torch.Generator().manual_seed(2))
     waves = [450e-9, 650e-9]
     options = {"padded": (90, 90), "dtype": torch.float64}
-    scaled = AngularSpectrum(plane, fine, waves, 1e-3, method=way, **options)(field)  # type: ignore[arg-type]
+    scaled = AngularSpectrum(FreeSpace(plane, fine, waves, 1e-3), method=way, **options)(field)  # type: ignore[arg-type]
     coarse = Plane(40, 41, 4e-6, (3e-6, 0.0))
     # 3 um is three quarters of a sample: the coarse plane is reached by a phase, the fine one by summing the series.
-    same = AngularSpectrum(plane, coarse, waves, 1e-3, **options)(field)  # type: ignore[arg-type]
+    same = AngularSpectrum(FreeSpace(plane, coarse, waves, 1e-3), **options)(field)  # type: ignore[arg-type]
     assert (scaled[..., ::2, ::2] - same).abs().max() < EXACT
 
 
@@ -196,7 +197,7 @@ def test_finer_output_plane_shows_the_gaussian_beam_between_the_samples() -> Non
     waist, plane, fine = 30e-6, Plane(64, 64, 5e-6), Plane(50, 40, (1.3e-6, 0.9e-6), (12e-6, -20e-6))
     beam = torch.exp(-(plane.y_m**2 + plane.x_m**2) / waist**2)[None].to(torch.complex128)
     z = 3e-3
-    operator = FresnelTransfer(plane, fine, WAVE, z, bandwidth_per_m=7e4, dtype=torch.float64)
+    operator = FresnelTransfer(FreeSpace(plane, fine, WAVE, z, bandwidth_per_m=7e4), dtype=torch.float64)
     q = 1 + 1j * z * WAVE / (pi * waist**2)
     truth = torch.exp(-(fine.y_m**2 + fine.x_m**2) / (waist**2 * q)) / q
     assert (operator(beam)[0] - truth).abs().max() < 1e-9
@@ -208,9 +209,9 @@ def test_single_precision_stays_within_1e_5_to_one_metre(distance_m: float) -> N
     field = torch.randn(1, 512, 512, dtype=torch.complex128, generator=torch.Generator().manual_seed(3))
     for periodic in (True, False):
         single, double = (
-            AngularSpectrum(plane, plane, WAVE, distance_m, periodic=True, dtype=dtype)
+            AngularSpectrum(FreeSpace(plane, plane, WAVE, distance_m), periodic=True, dtype=dtype)
             if periodic
-            else choose_propagator(plane, plane, WAVE, distance_m, dtype=dtype)
+            else choose_propagator(FreeSpace(plane, plane, WAVE, distance_m), dtype=dtype)
             for dtype in COMPLEX
         )
         truth = double(field)
@@ -220,7 +221,7 @@ def test_single_precision_stays_within_1e_5_to_one_metre(distance_m: float) -> N
 def test_band_limit_keeps_what_the_padded_plane_can_hold_and_nothing_else() -> None:
     # Local frequency of a wave: it moves z tan(angle) aside; the limit is the padded period less the reach.
     plane = Plane(128, 128, 2e-6)
-    operator = BandLimitedAngularSpectrum(plane, plane, WAVE, 3e-3, dtype=torch.float64)
+    operator = BandLimitedAngularSpectrum(FreeSpace(plane, plane, WAVE, 3e-3), dtype=torch.float64)
     order = torch.fft.fftfreq(operator.padded[0], 2e-6, dtype=torch.float64)
     sine = (WAVE * order).abs()
     passes = 3e-3 * sine / (1 - sine**2).sqrt() <= (operator.padded[0] - 127) * 2e-6
@@ -229,7 +230,7 @@ def test_band_limit_keeps_what_the_padded_plane_can_hold_and_nothing_else() -> N
     assert bool(((kernel[0].abs() > 0.5) == passes).all())
     assert bool(((kernel[:, 0].abs() > 0.5) == passes).all())
     with pytest.raises(OpticsError, match="the finest waves of input_plane move"):
-        AngularSpectrum(plane, plane, WAVE, 3e-3)
+        AngularSpectrum(FreeSpace(plane, plane, WAVE, 3e-3))
 
 
 def test_off_centre_band_limit_follows_the_steep_light_into_the_window() -> None:
@@ -238,7 +239,7 @@ def test_off_centre_band_limit_follows_the_steep_light_into_the_window() -> None
     aside = z * WAVE * frequency / sqrt(1 - (WAVE * frequency) ** 2)
     beam = torch.exp(-(plane.y_m**2 + plane.x_m**2) / 50e-6**2 + 2j * pi * frequency * plane.x_m)[None]
     window = Plane(128, 128, 3e-6, (0.0, aside))
-    out = BandLimitedAngularSpectrum(plane, window, WAVE, z, dtype=torch.float64)(beam)[0].abs().square()
+    out = BandLimitedAngularSpectrum(FreeSpace(plane, window, WAVE, z), dtype=torch.float64)(beam)[0].abs().square()
     assert float((out * window.x_m).sum() / out.sum()) == pytest.approx(aside, abs=0.5e-6)
     assert float(out.sum()) * window.area_m2 == pytest.approx(
         float(beam.abs().square().sum()) * plane.area_m2, rel=1e-3

@@ -7,7 +7,7 @@ import torch
 from torch.func import jvp, vjp, vmap
 
 from optics import AngularSpectrum, Plane
-from optics.propagation import columns
+from optics.propagation import FreeSpace, columns
 
 # Forward-mode derivatives make torch script something when they are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -50,7 +50,7 @@ def test_blocks_of_any_size_give_the_plain_formula_and_its_adjoint(
 def test_gradients_of_both_orders_and_directions(depths: tuple[float, ...] | None) -> None:
     plane = Plane(4, 5, 4e-6)
     distance = 1e-4 if depths is None else torch.tensor(depths)
-    operator = AngularSpectrum(plane, plane, (500e-9, 600e-9), distance, dtype=torch.float64)
+    operator = AngularSpectrum(FreeSpace(plane, plane, (500e-9, 600e-9), distance), dtype=torch.float64)
     field = random(3, 2, 4, 5).requires_grad_()
     assert torch.autograd.gradcheck(operator, field, check_forward_ad=True)
     assert torch.autograd.gradcheck(operator.adjoint, operator(field).detach().requires_grad_())
@@ -61,7 +61,7 @@ def test_gradients_of_both_orders_and_directions(depths: tuple[float, ...] | Non
 def test_function_transforms(depths: tuple[float, ...] | None) -> None:
     plane = Plane(4, 5, 4e-6)
     distance = 1e-4 if depths is None else torch.tensor(depths)
-    operator = AngularSpectrum(plane, plane, (500e-9, 600e-9), distance, dtype=torch.float64)
+    operator = AngularSpectrum(FreeSpace(plane, plane, (500e-9, 600e-9), distance), dtype=torch.float64)
     fields = random(3, 2, 4, 5)
     for dim in (0, 1):
         mapped = vmap(operator, in_dims=dim)(fields.movedim(0, dim))

@@ -17,6 +17,7 @@ from optics.propagation import (
     AngularSpectrum,
     BandLimitedAngularSpectrum,
     Fraunhofer,
+    FreeSpace,
     FresnelTransfer,
     FresnelTransform,
     Propagator,
@@ -40,7 +41,7 @@ def fresnel_integral(u: torch.Tensor) -> torch.Tensor:
 def test_square_aperture_is_a_product_of_fresnel_integrals(way: str) -> None:
     z, plane = 0.2, Plane(300, 300, 4e-6)
     out = Plane(101, 90, (9e-6, 7e-6), (-50e-6, 120e-6))
-    operator = FresnelTransform(plane, out, WAVE, z, method=way, dtype=torch.float64)  # type: ignore[arg-type]
+    operator = FresnelTransform(FreeSpace(plane, out, WAVE, z), method=way, dtype=torch.float64)  # type: ignore[arg-type]
     field = operator(torch.ones(1, 300, 300, dtype=torch.complex128))[0]
     scale = sqrt(2 / (WAVE * z))
     parts = [
@@ -58,7 +59,7 @@ def test_knife_edge() -> None:
 
     aperture = (fall(plane.y_m, 0.75e-3) * fall(plane.x_m, 1.3e-3) * (plane.x_m > 0))[None].to(torch.complex128)
     line = Plane(1, 801, 1e-6)
-    intensity = FresnelTransform(plane, line, WAVE, z, dtype=torch.float64)(aperture)[0, 0].abs().square()
+    intensity = FresnelTransform(FreeSpace(plane, line, WAVE, z), dtype=torch.float64)(aperture)[0, 0].abs().square()
     w = (line.x_m[0] * sqrt(2 / (WAVE * z))).numpy()
     spline = CubicSpline(w, intensity.numpy())
     assert float(spline(0.0)) == pytest.approx(0.25, abs=SAMPLED)
@@ -72,7 +73,7 @@ def test_circular_aperture_on_axis() -> None:
     pupil, radius = PupilGrid(0.5e-3, 400), 0.25e-3
     plane, axis = Plane(400, 400, pupil.pitch_m), Plane(1, 1, 1e-6)
     depths = torch.tensor([0.05, 0.0711, 0.1], dtype=torch.float64)
-    fields = FresnelTransform(plane, axis, WAVE, depths, dtype=torch.float64)(
+    fields = FresnelTransform(FreeSpace(plane, axis, WAVE, depths), dtype=torch.float64)(
         pupil.amplitude[None].to(torch.complex128)
     )
     for z, field in zip(depths.tolist(), fields, strict=True):
@@ -87,7 +88,7 @@ def test_airy_zeros_in_the_focus_of_a_lens(way: str) -> None:
     unit = WAVE * focal_length / 0.5e-3
     out = Plane(1, 201, 0.02 * unit, (0.0, 2 * unit))
     plane = Plane(256, 256, pupil.pitch_m)
-    operator = Fraunhofer(plane, out, WAVE, focal_length, lens=True, method=way, dtype=torch.float64)  # type: ignore[arg-type]
+    operator = Fraunhofer(FreeSpace(plane, out, WAVE, focal_length), lens=True, method=way, dtype=torch.float64)  # type: ignore[arg-type]
     field = operator(pupil.amplitude[None].to(torch.complex128))[0, 0]
     curvature = torch.exp(1j * pi * out.x_m[0] ** 2 / (WAVE * focal_length)) / 1j
     profile = field / curvature
@@ -102,7 +103,7 @@ def test_airy_zeros_in_the_focus_of_a_lens(way: str) -> None:
 def test_far_field_of_an_off_centre_slit_is_the_dirichlet_kernel(rows: int, columns: int, way: str) -> None:
     plane, z, index = Plane(rows, columns, (5e-6, 4e-6), (30e-6, -20e-6)), 1.0, 1.33
     out = Plane(33, 40, (0.9e-3, 1.1e-3), (2e-3, 5e-3))
-    operator = Fraunhofer(plane, out, WAVE, z, index=index, method=way, dtype=torch.float64)  # type: ignore[arg-type]
+    operator = Fraunhofer(FreeSpace(plane, out, WAVE, z, index=index), method=way, dtype=torch.float64)  # type: ignore[arg-type]
     field = operator(torch.ones(1, rows, columns, dtype=torch.complex128))[0]
     truth = torch.ones(33, 40, dtype=torch.complex128) * index / (1j * WAVE * z) * plane.area_m2
     for x, n, pitch, centre in ((out.y_m, rows, 5e-6, 30e-6), (out.x_m, columns, 4e-6, -20e-6)):
@@ -119,7 +120,7 @@ def test_single_transform_carries_the_gaussian_beam_anywhere(way: str) -> None:
     beam = torch.exp(-(plane.y_m**2 + plane.x_m**2) / waist**2)[None].to(torch.complex128)
     q = 1 + 1j * z * WAVE / index / (pi * waist**2)
     truth = torch.exp(-(out.y_m**2 + out.x_m**2) / (waist**2 * q)) / q
-    operator = FresnelTransform(plane, out, WAVE, z, index=index, method=way, dtype=torch.float64)  # type: ignore[arg-type]
+    operator = FresnelTransform(FreeSpace(plane, out, WAVE, z, index=index), method=way, dtype=torch.float64)  # type: ignore[arg-type]
     assert (operator(beam)[0] - truth).abs().max() < EXACT
 
 
@@ -129,7 +130,7 @@ def test_single_precision_of_the_single_transform(distance_m: float, way: str) -
     plane, out = Plane(512, 512, 4e-6), Plane(200, 512, 4e-6, (0.3e-3, 0.1e-3))
     field = torch.randn(1, 512, 512, dtype=torch.complex128, generator=torch.Generator().manual_seed(3))
     single, double = (
-        FresnelTransform(plane, out, WAVE, distance_m, method=way, dtype=dtype)  # type: ignore[arg-type]
+        FresnelTransform(FreeSpace(plane, out, WAVE, distance_m), method=way, dtype=dtype)  # type: ignore[arg-type]
         for dtype in (torch.float32, torch.float64)
     )
     truth = double(field)
@@ -142,19 +143,22 @@ def tilted_beam(plane: Plane, f_y: float, f_x: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("method", "options"),
+    ("method", "bandwidth_per_m", "options"),
     [
-        (AngularSpectrum, {"padded": (800, 800)}),
-        (BandLimitedAngularSpectrum, {}),
-        (FresnelTransfer, {"padded": (800, 800)}),
-        (FresnelTransform, {"bandwidth_per_m": 3e4}),
-        (Fraunhofer, {"lens": True, "bandwidth_per_m": 3e4}),
+        (AngularSpectrum, None, {"padded": (800, 800)}),
+        (BandLimitedAngularSpectrum, None, {}),
+        (FresnelTransfer, None, {"padded": (800, 800)}),
+        (FresnelTransform, 3e4, {}),
+        (Fraunhofer, 3e4, {"lens": True}),
     ],
 )
-def test_positive_frequency_leans_right_and_down(method: type[Propagator], options: dict[str, object]) -> None:
+def test_positive_frequency_leans_right_and_down(
+    method: type[Propagator], bandwidth_per_m: float | None, options: dict[str, object]
+) -> None:
     plane, z = Plane(120, 100, 5e-6), 25e-3
     out = Plane(140, 120, 5e-6)
-    field = method(plane, out, WAVE, z, dtype=torch.float64, **options)(tilted_beam(plane, 4e3, -9e3))[0]  # type: ignore[arg-type]
+    space = FreeSpace(plane, out, WAVE, z, bandwidth_per_m=bandwidth_per_m)
+    field = method(space, dtype=torch.float64, **options)(tilted_beam(plane, 4e3, -9e3))[0]  # type: ignore[arg-type]
     intensity = field.abs().square()
     for axis, frequency in ((out.y_m, 4e3), (out.x_m, -9e3)):
         assert float((intensity * axis).sum() / intensity.sum()) == pytest.approx(WAVE * z * frequency, rel=2e-3)
@@ -164,9 +168,9 @@ def test_the_methods_agree_where_two_are_valid() -> None:
     # A smooth field that stays within the planes; only the paraxial error and the band limit tell them apart.
     plane, z = Plane(200, 200, 5e-6), 60e-3
     field = tilted_beam(plane, 2e3, 3e3)
-    exact = AngularSpectrum(plane, plane, WAVE, z, padded=(1600, 1600), dtype=torch.float64)(field)
+    exact = AngularSpectrum(FreeSpace(plane, plane, WAVE, z), padded=(1600, 1600), dtype=torch.float64)(field)
     for method in (BandLimitedAngularSpectrum, FresnelTransform):
-        other = method(plane, plane, WAVE, z, dtype=torch.float64)(field)
+        other = method(FreeSpace(plane, plane, WAVE, z), dtype=torch.float64)(field)
         assert (other - exact).norm() / exact.norm() < 1e-4, method
-    chosen = choose_propagator(plane, plane, WAVE, z, dtype=torch.float64)
+    chosen = choose_propagator(FreeSpace(plane, plane, WAVE, z), dtype=torch.float64)
     assert isinstance(chosen, FresnelTransform)

@@ -17,6 +17,7 @@ from optics.propagation import (
     AngularSpectrum,
     BandLimitedAngularSpectrum,
     Fraunhofer,
+    FreeSpace,
     FresnelTransfer,
     FresnelTransform,
     KernelCache,
@@ -37,16 +38,17 @@ OTHER = Plane(4, 9, (2e-6, 5e-6), (-3e-6, 4e-6))
 OPERATORS: dict[str, tuple[Any, float]] = {
     "angular": (AngularSpectrum, 60e-6),
     "angular, periodic": (partial(AngularSpectrum, periodic=True), 1e-2),
-    "angular, evanescent": (partial(AngularSpectrum, index=0.1, periodic=True), 2e-6),
+    "angular, evanescent": (partial(AngularSpectrum, periodic=True), 2e-6),
     "angular, chirp": (partial(AngularSpectrum, method="chirp"), 60e-6),
     "angular, matrix": (partial(AngularSpectrum, method="matrix"), -60e-6),
-    "band-limited": (partial(BandLimitedAngularSpectrum, index=[1.3, 1.5]), 90e-6),
+    "band-limited": (BandLimitedAngularSpectrum, 90e-6),
     "Fresnel transfer": (FresnelTransfer, 40e-6),
     "Fresnel, chirp": (partial(FresnelTransform, method="chirp"), 1e-2),
     "Fresnel, matrix": (partial(FresnelTransform, method="matrix"), -1e-2),
     "Fraunhofer, chirp": (partial(Fraunhofer, method="chirp"), 2e-2),
     "Fraunhofer, matrix": (partial(Fraunhofer, method="matrix", lens=True), 1e-2),
 }
+INDEX: dict[str, float | list[float]] = {"angular, evanescent": 0.1, "band-limited": [1.3, 1.5]}
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 
 
@@ -64,7 +66,8 @@ def random_field(*shape: int) -> torch.Tensor:
 
 
 def build(name: str, out: Plane, distance: float | torch.Tensor, dtype: torch.dtype = torch.float64) -> Propagator:
-    operator: Propagator = OPERATORS[name][0](PLANE, out, WAVES, distance, dtype=dtype)
+    space = FreeSpace(PLANE, out, WAVES, distance, index=INDEX.get(name, 1.0))
+    operator: Propagator = OPERATORS[name][0](space, dtype=dtype)
     return operator
 
 
@@ -109,8 +112,9 @@ def test_batches_are_loops_and_single_precision_follows(name: str, out: Plane) -
     whole = build(name, out, depths)(x)
     for i, depth in enumerate(depths.tolist()):
         for j, wave in enumerate(WAVES):
-            options = {"index": [1.3, 1.5][j]} if name == "band-limited" else {}
-            one = constructor(PLANE, out, wave, depth, dtype=torch.float64, **options)
+            index = INDEX.get(name, 1.0)
+            index = index[j] if isinstance(index, list) else index
+            one = constructor(FreeSpace(PLANE, out, wave, depth, index=index), dtype=torch.float64)
             for part, field in zip(whole.flatten(0, 1), x.flatten(0, 1), strict=True):
                 assert (part[i, j] - one(field[j : j + 1])[0]).abs().max() < EXACT * whole.abs().max()
     single = build(name, out, depths, torch.float32)(x.to(torch.complex64))
@@ -121,23 +125,23 @@ def test_batches_are_loops_and_single_precision_follows(name: str, out: Plane) -
 def test_zero_distance_is_the_identity() -> None:
     x = random_field(2, *PLANE.shape)
     for method in (AngularSpectrum, BandLimitedAngularSpectrum, FresnelTransfer):
-        assert (method(PLANE, PLANE, WAVES, 0.0, dtype=torch.float64)(x) - x).abs().max() < EXACT
+        assert (method(FreeSpace(PLANE, PLANE, WAVES, 0.0), dtype=torch.float64)(x) - x).abs().max() < EXACT
     # Evanescent waves, too, are still there where they start.
     fine = Plane(7, 6, 0.1e-6)
     for method in (AngularSpectrum, BandLimitedAngularSpectrum):
-        assert (method(fine, fine, WAVES, 0.0, dtype=torch.float64)(x) - x).abs().max() < EXACT
+        assert (method(FreeSpace(fine, fine, WAVES, 0.0), dtype=torch.float64)(x) - x).abs().max() < EXACT
 
 
 def test_a_trainable_distance_is_a_parameter_and_never_cached() -> None:
     z = torch.nn.Parameter(torch.tensor(60e-6, dtype=torch.float64))
-    operator = AngularSpectrum(PLANE, SAME, WAVES, z, dtype=torch.float64)
+    operator = AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, z), dtype=torch.float64)
     assert [p is z for p in operator.parameters()] == [True]
     x = random_field(2, *PLANE.shape)
     before = operator(x)
     assert len(kernel_cache) == 0
     with torch.no_grad():
         z.mul_(1.1)
-    fixed = AngularSpectrum(PLANE, SAME, WAVES, float(z.detach()), dtype=torch.float64)
+    fixed = AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, float(z.detach())), dtype=torch.float64)
     assert (operator(x) - fixed(x)).abs().max() < EXACT
     assert (operator(x) - before).abs().max() > 1e-3
     with torch.no_grad():
@@ -148,16 +152,16 @@ def test_a_trainable_distance_is_a_parameter_and_never_cached() -> None:
 
 def test_operators_of_one_geometry_share_a_kernel_within_the_limit() -> None:
     x = random_field(2, *PLANE.shape)
-    first, second = (AngularSpectrum(PLANE, SAME, WAVES, 60e-6, dtype=torch.float64) for _ in range(2))
+    first, second = (AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, 60e-6), dtype=torch.float64) for _ in range(2))
     assert first(x).equal(second(x))
     assert len(kernel_cache) == 1
     size = 2 * first.padded[0] * first.padded[1] * 16
     assert kernel_cache.used_bytes == size
     for other in (
-        AngularSpectrum(PLANE, SAME, WAVES, 61e-6, dtype=torch.float64),
-        AngularSpectrum(PLANE, SAME, WAVES[::-1], 60e-6, dtype=torch.float64),
-        AngularSpectrum(PLANE, SAME, WAVES, 60e-6, index=1.1, dtype=torch.float64),
-        BandLimitedAngularSpectrum(PLANE, SAME, WAVES, 60e-6, dtype=torch.float64),
+        AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, 61e-6), dtype=torch.float64),
+        AngularSpectrum(FreeSpace(PLANE, SAME, WAVES[::-1], 60e-6), dtype=torch.float64),
+        AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, 60e-6, index=1.1), dtype=torch.float64),
+        BandLimitedAngularSpectrum(FreeSpace(PLANE, SAME, WAVES, 60e-6), dtype=torch.float64),
     ):
         other(x)
     assert len(kernel_cache) == 5
@@ -200,7 +204,7 @@ def test_kernel_built_in_inference_mode_serves_a_gradient_later(name: str) -> No
 
 def test_large_planes_go_through_the_guarded_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
     x = random_field(2, *PLANE.shape)
-    operator = AngularSpectrum(PLANE, SAME, WAVES, 60e-6, dtype=torch.float64)
+    operator = AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, 60e-6), dtype=torch.float64)
     truth = operator(x)
 
     def faulty(*_args: Any, **_kwargs: Any) -> torch.Tensor:
@@ -230,7 +234,7 @@ def test_choice_and_its_reason(
     plane: Plane, distance: float, options: dict[str, Any], expected: type, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        operator = choose_propagator(plane, plane, 550e-9, distance, **options)
+        operator = choose_propagator(FreeSpace(plane, plane, 550e-9, distance, **options))
     assert type(operator) is expected
     chosen = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
     assert len(chosen) == 1 and chosen[0].startswith(expected.__name__ + ": ") and "(limit " in chosen[0]
@@ -244,7 +248,7 @@ def test_choice_and_its_reason(
 def test_the_rule_of_the_choice_is_the_crossing_of_the_two_methods() -> None:
     # Angular spectrum and single transform meet where L z / p is twice the window: z = 2 N p^2 / L.
     plane, crossing = Plane(64, 64, 4e-6), 2 * 64 * (4e-6) ** 2 / 550e-9
-    near, far = (choose_propagator(plane, plane, 550e-9, crossing * factor) for factor in (0.97, 1.03))
+    near, far = (choose_propagator(FreeSpace(plane, plane, 550e-9, crossing * factor)) for factor in (0.97, 1.03))
     assert type(near) is AngularSpectrum and type(far) is FresnelTransform
 
 
@@ -254,9 +258,9 @@ def test_no_method_is_an_error_with_all_reasons() -> None:
     with pytest.raises(
         OpticsError, match=r"no propagation method is valid here; follow one .*AngularSpectrum: .*Fresnel"
     ):
-        choose_propagator(sparse, wide, 550e-9, 0.5)
+        choose_propagator(FreeSpace(sparse, wide, 550e-9, 0.5))
     with pytest.raises(OpticsError, match="split distance_m into nearer and farther depths"):
-        choose_propagator(CHOICE, CHOICE, 550e-9, torch.tensor([1e-3, 50.0]))
+        choose_propagator(FreeSpace(CHOICE, CHOICE, 550e-9, torch.tensor([1e-3, 50.0])))
 
 
 def refused(match: str, call: Any) -> Any:
@@ -272,61 +276,80 @@ def refused(match: str, call: Any) -> Any:
         refused(r"pitch_m=nan must be a positive length", lambda: Plane(4, 4, float("nan"))),
         refused(r"pitch_m=\(1e-06, 0\) must be", lambda: Plane(4, 4, (1e-6, 0))),
         refused(r"centre_m=\(0, nan\) must be a pair", lambda: Plane(4, 4, 1e-6, (0, float("nan")))),
-        refused(r"wavelengths_m=\(0.0,\) must be one or more", lambda: AngularSpectrum(PLANE, PLANE, 0.0, 1e-6)),
-        refused(r"wavelengths_m=\(\) must be one or more", lambda: AngularSpectrum(PLANE, PLANE, [], 1e-6)),
-        refused(r"wavelengths_m=\(nan,\) must", lambda: choose_propagator(PLANE, PLANE, float("nan"), 1e-6)),
-        refused(r"index has 3 values for 2 wave", lambda: AngularSpectrum(PLANE, PLANE, WAVES, 0.0, index=[1, 1, 1])),
-        refused(r"index=\(-1.0, -1.0\) must be", lambda: AngularSpectrum(PLANE, PLANE, WAVES, 0.0, index=-1)),
-        refused(r"distance_m=\(nan,\) must be finite", lambda: AngularSpectrum(PLANE, PLANE, WAVES, float("nan"))),
+        refused(
+            r"wavelengths_m=\(0.0,\) must be one or more", lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, 0.0, 1e-6))
+        ),
+        refused(r"wavelengths_m=\(\) must be one or more", lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, [], 1e-6))),
+        refused(r"wavelengths_m=\(nan,\) must", lambda: choose_propagator(FreeSpace(PLANE, PLANE, float("nan"), 1e-6))),
+        refused(
+            r"index has 3 values for 2 wave",
+            lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0, index=[1, 1, 1])),
+        ),
+        refused(
+            r"index=\(-1.0, -1.0\) must be", lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0, index=-1))
+        ),
+        refused(
+            r"distance_m=\(nan,\) must be finite", lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, float("nan")))
+        ),
         refused(r"distance_m=\(inf,\) must be finite", lambda: carrier_turns(WAVES, torch.tensor([float("inf")]))),
-        refused(r"distance_m has shape \(1, 1\)", lambda: AngularSpectrum(PLANE, PLANE, WAVES, torch.ones(1, 1))),
+        refused(
+            r"distance_m has shape \(1, 1\)", lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, torch.ones(1, 1)))
+        ),
         refused(r"distance_m has shape \(2,\) and torch.int64", lambda: carrier_turns(WAVES, torch.tensor([1, 2]))),
-        refused(r"distance_m=0 has no single", lambda: FresnelTransform(PLANE, PLANE, WAVES, torch.tensor([1.0, 0.0]))),
-        refused(r"dtype=torch.float16 is not", lambda: AngularSpectrum(PLANE, PLANE, WAVES, 0.0, dtype=torch.float16)),
-        refused(r"bandwidth_per_m=-1 must", lambda: AngularSpectrum(PLANE, PLANE, WAVES, 0.0, bandwidth_per_m=-1)),
+        refused(
+            r"distance_m=0 has no single",
+            lambda: FresnelTransform(FreeSpace(PLANE, PLANE, WAVES, torch.tensor([1.0, 0.0]))),
+        ),
+        refused(
+            r"dtype=torch.float16 is not",
+            lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0), dtype=torch.float16),
+        ),
+        refused(
+            r"bandwidth_per_m=-1 must", lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0, bandwidth_per_m=-1))
+        ),
         refused(
             r"padded=\(13, 10\) is less than \(13, 11\) samples",
-            lambda: AngularSpectrum(PLANE, PLANE, WAVES, 0.0, padded=(13, 10)),
+            lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0), padded=(13, 10)),
         ),
         refused(
             r"padded=\(9, 9\) contradicts periodic=True",
-            lambda: AngularSpectrum(PLANE, PLANE, WAVES, 0.0, padded=(9, 9), periodic=True),
+            lambda: AngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0), padded=(9, 9), periodic=True),
         ),
         refused(
             r"periodic=True needs no band limit",
-            lambda: BandLimitedAngularSpectrum(PLANE, PLANE, WAVES, 0.0, periodic=True),
+            lambda: BandLimitedAngularSpectrum(FreeSpace(PLANE, PLANE, WAVES, 0.0), periodic=True),
         ),
         refused(
             r"method='fft' is unknown; use 'auto'",
-            lambda: FresnelTransform(PLANE, PLANE, WAVES, 1.0, method="fft"),  # type: ignore[arg-type]
+            lambda: FresnelTransform(FreeSpace(PLANE, PLANE, WAVES, 1.0), method="fft"),  # type: ignore[arg-type]
         ),
         refused(
             r"before light wraps round; raise padded to \d+ along y, reduce distance_m, state a smaller",
-            lambda: AngularSpectrum(CHOICE, CHOICE, 550e-9, 0.1),
+            lambda: AngularSpectrum(FreeSpace(CHOICE, CHOICE, 550e-9, 0.1)),
         ),
         refused(
             r"raise pitch_m of input_plane above half a wavelength",
-            lambda: AngularSpectrum(Plane(64, 64, 0.2e-6), Plane(64, 64, 0.2e-6), 550e-9, 1e-6),
+            lambda: AngularSpectrum(FreeSpace(Plane(64, 64, 0.2e-6), Plane(64, 64, 0.2e-6), 550e-9, 1e-6)),
         ),
         refused(
             r"at distance_m=0.1 the finest waves of input_plane move .* or use FresnelTransform",
-            lambda: FresnelTransfer(CHOICE, CHOICE, 550e-9, -0.1),
+            lambda: FresnelTransfer(FreeSpace(CHOICE, CHOICE, 550e-9, -0.1)),
         ),
         refused(
             r"only .* Fresnel zones of input_plane pass the band limit along y .*; raise padded",
-            lambda: BandLimitedAngularSpectrum(CHOICE, CHOICE, 550e-9, 3.0),
+            lambda: BandLimitedAngularSpectrum(FreeSpace(CHOICE, CHOICE, 550e-9, 3.0)),
         ),
         refused(
             r"the field sampled every pitch_m=4e-06 along y repeats within .* make pitch_m of input_plane finer",
-            lambda: FresnelTransform(CHOICE, CHOICE, 550e-9, 5e-3),
+            lambda: FresnelTransform(FreeSpace(CHOICE, CHOICE, 550e-9, 5e-3)),
         ),
         refused(
             r"the paraxial approximation leaves out .* turns of phase \(limit 0.1\)",
-            lambda: FresnelTransform(Plane(512, 512, 4e-6), Plane(512, 512, 4e-6), 550e-9, 40e-3),
+            lambda: FresnelTransform(FreeSpace(Plane(512, 512, 4e-6), Plane(512, 512, 4e-6), 550e-9, 40e-3)),
         ),
         refused(
             r"at distance_m=0.1 the far field leaves out .* raise distance_m to .* or pass lens=True",
-            lambda: Fraunhofer(CHOICE, CHOICE, 550e-9, 0.1),
+            lambda: Fraunhofer(FreeSpace(CHOICE, CHOICE, 550e-9, 0.1)),
         ),
     ],
 )
@@ -336,7 +359,7 @@ def test_refusals(call: Any, match: str) -> None:
 
 
 def test_refusals_of_a_field() -> None:
-    operator = AngularSpectrum(PLANE, SAME, WAVES, 60e-6)
+    operator = AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, 60e-6))
     field = random_field(2, *PLANE.shape)
     with pytest.raises(OpticsError, match=r"the field is torch.complex128 and the operator torch.complex64; convert"):
         operator(field)
@@ -350,12 +373,12 @@ def test_refusals_of_a_field() -> None:
         operator(field[0])
     with pytest.raises(OpticsError, match=r"must be \(2, 5, 8\), from wavelengths_m and output_plane"):
         operator.adjoint(field)
-    depths = AngularSpectrum(PLANE, SAME, WAVES, torch.tensor([1e-6, 2e-6]))
+    depths = AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, torch.tensor([1e-6, 2e-6])))
     with pytest.raises(
         OpticsError, match=r"must be \(2, 2, 5, 8\), from wavelengths_m and output_plane and distance_m"
     ):
         depths.adjoint(random_field(2, *SAME.shape))
-    live = AngularSpectrum(PLANE, SAME, WAVES, torch.tensor(60e-6, requires_grad=True))
+    live = AngularSpectrum(FreeSpace(PLANE, SAME, WAVES, torch.tensor(60e-6, requires_grad=True)))
     with pytest.raises(OpticsError, match=r"the field is on meta and distance_m on cpu; move one of them"):
         live(field.to(torch.complex64).to("meta"))
 

@@ -10,17 +10,9 @@ import torch
 from scipy.interpolate import CubicSpline
 from scipy.special import j0, j1
 
-from optics import (
-    FlatMask,
-    FreeformMask,
-    OpticsError,
-    PointPsf,
-    PupilGrid,
-    PupilToPsf,
-    ThinLens,
-    random_mask,
-    zernike_basis,
-)
+from optics import FreeformMask, PointPsf, PupilGrid, PupilToPsf, ThinLens, random_mask
+from optics.elements import zernike_basis
+from tests.optics.raw_pupil import Given
 
 WAVES = (620e-9, 540e-9, 460e-9)
 LENS = ThinLens(4e-3, 1.0)
@@ -43,7 +35,7 @@ def point_psf(pitch_units: float, samples: int) -> PointPsf:
 
 def airy_row() -> tuple[np.ndarray, np.ndarray]:
     """Positions in lambda N and field of the flat pupil along +x."""
-    field = point_psf(0.02, 401).amplitude(FLAT, ONE)[0, 200, 200:]
+    field = point_psf(0.02, 401).amplitude(Given(GRID, FLAT, ONE))[0, 200, 200:]
     assert field.imag.abs().max() < EXACT
     return np.arange(201) * 0.02, field.real.numpy()
 
@@ -79,7 +71,7 @@ def test_airy_energy_in_a_cell() -> None:
     nodes, weights = np.polynomial.legendre.leggauss(24)
     v = pi * np.hypot(nodes[:, None], nodes)
     integral = float(weights @ (2 * j1(v) / v) ** 2 @ weights) * pi / 4
-    assert float(psf(FLAT, ONE)) == pytest.approx(integral, abs=SAMPLED)
+    assert float(psf(Given(psf.grid, FLAT, ONE))) == pytest.approx(integral, abs=SAMPLED)
 
 
 @pytest.mark.parametrize("relief", ["flat", "strong"])
@@ -89,7 +81,7 @@ def test_energy_over_a_whole_period_is_conserved(relief: str) -> None:
     psf = PupilToPsf(GRID, LENS, [GREEN], period / samples, samples, dtype=torch.float64)
     strong = random_mask(GRID, 40, 3e-6, torch.Generator().manual_seed(0), dtype=torch.float64)
     height = FLAT if relief == "flat" else strong.height_m()
-    total = float(psf(height, torch.tensor([0.46]), 0.4).sum())
+    total = float(psf(Given(psf.grid, height, torch.tensor([0.46])), 0.4).sum())
     power = float(GRID.amplitude.square().sum() / GRID.amplitude.sum())
     assert total == pytest.approx(power, rel=EXACT)
     assert 1 - 0.7 / 256 < total < 1
@@ -98,7 +90,8 @@ def test_energy_over_a_whole_period_is_conserved(relief: str) -> None:
 def test_window_holds_its_share_and_misses_the_rest() -> None:
     # Airy energy in a square window grows with it and approaches 1 from below.
     shares = [
-        float(PupilToPsf(GRID, LENS, [GREEN], UNIT, k, dtype=torch.float64)(FLAT, ONE).sum()) for k in (3, 9, 51, 201)
+        float(PupilToPsf(GRID, LENS, [GREEN], UNIT, k, dtype=torch.float64)(Given(GRID, FLAT, ONE)).sum())
+        for k in (3, 9, 51, 201)
     ]
     assert shares == sorted(shares)
     assert shares[0] > 0.8378
@@ -108,8 +101,10 @@ def test_window_holds_its_share_and_misses_the_rest() -> None:
 def test_cells_are_integrals_of_the_point_psf() -> None:
     mask = random_mask(GRID, 16, 1.5e-6, torch.Generator().manual_seed(1), dtype=torch.float64).height_m()
     dn, cells, steps, pitch = torch.tensor([0.46]), 7, 48, 15e-6
-    psf = PupilToPsf(GRID, LENS, [GREEN], pitch, cells, dtype=torch.float64)(mask, dn, 0.6)[0]
-    fine = PointPsf(GRID, LENS, [GREEN], pitch / steps, cells * steps + 1, dtype=torch.float64)(mask, dn, 0.6)[0]
+    psf = PupilToPsf(GRID, LENS, [GREEN], pitch, cells, dtype=torch.float64)(Given(GRID, mask, dn), 0.6)[0]
+    fine = PointPsf(GRID, LENS, [GREEN], pitch / steps, cells * steps + 1, dtype=torch.float64)(
+        Given(GRID, mask, dn), 0.6
+    )[0]
     simpson = torch.tensor([1.0, *[4.0, 2.0] * (steps // 2 - 1), 4.0, 1.0], dtype=torch.float64) / 3
     windows = fine.unfold(0, steps + 1, steps).unfold(1, steps + 1, steps)
     assert (psf - windows @ simpson @ simpson).abs().max() < 1e-5 * psf.max()
@@ -119,7 +114,7 @@ def test_cells_are_integrals_of_the_point_psf() -> None:
 def test_strehl_of_a_fourteenth_wave(term: int, strehl: float) -> None:
     psf = point_psf(0.1, 1)
     height = zernike_basis(term, GRID, torch.float64)[-1] * (GREEN / 14 / 0.5)
-    ratio = float(psf(height, 0.5 * ONE) / psf(FLAT, ONE))
+    ratio = float(psf(Given(psf.grid, height, 0.5 * ONE)) / psf(Given(psf.grid, FLAT, ONE)))
     assert ratio == pytest.approx(strehl, abs=SAMPLED)
 
 
@@ -127,14 +122,14 @@ def test_on_axis_null_at_one_wave_of_defocus() -> None:
     # W20 = R^2 / 2 (1/z - 1/z0) = one wavelength.
     vergence = 1 / LENS.focus_distance_m + 2 * GREEN / (GRID.diameter_m / 2) ** 2
     psf = point_psf(0.1, 1)
-    assert float(psf(FLAT, ONE, 1 / vergence)) < SAMPLED * float(psf(FLAT, ONE))
+    assert float(psf(Given(psf.grid, FLAT, ONE), 1 / vergence)) < SAMPLED * float(psf(Given(psf.grid, FLAT, ONE)))
 
 
 @pytest.mark.parametrize(("term", "axis"), [(2, 1), (3, 0)])
 def test_tilt_shifts_towards_the_thick_side_by_four_a_lambda_n(term: int, axis: int) -> None:
     waves = 0.75
     height = zernike_basis(term, GRID, torch.float64)[-1] * (waves * GREEN / 0.5)
-    psf = point_psf(0.125, 65)(height, 0.5 * ONE)[0]
+    psf = point_psf(0.125, 65)(Given(GRID, height, 0.5 * ONE))[0]
     peak = np.unravel_index(int(psf.argmax()), psf.shape)
     offset = [(int(p) - 32) * 0.125 for p in peak]
     assert offset[axis] == pytest.approx(4 * waves)
@@ -142,7 +137,7 @@ def test_tilt_shifts_towards_the_thick_side_by_four_a_lambda_n(term: int, axis: 
 
 
 def test_axis_is_the_centre_cell_and_the_flat_psf_is_symmetric() -> None:
-    psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 63, dtype=torch.float64)(FLAT, torch.ones(3))
+    psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 63, dtype=torch.float64)(Given(GRID, FLAT, torch.ones(3)))
     assert psf.shape == (3, 63, 63)
     assert all(int(p.argmax()) == 31 * 63 + 31 for p in psf)
     assert (psf - psf.flip(-1)).abs().max() < EXACT
@@ -153,11 +148,13 @@ def test_batches_equal_single_calls() -> None:
     psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 31, dtype=torch.float64)
     heights = torch.stack([random_mask(GRID, 8, 1e-6, torch.Generator().manual_seed(s)).height_m() for s in (0, 1)])
     dn, distances = torch.tensor([0.456, 0.460, 0.464]), torch.tensor([0.5, 0.9])
-    both = psf(heights, dn, distances)
+    both = psf(Given(psf.grid, heights, dn), distances)
     assert both.shape == (2, 3, 31, 31)
     for k in (0, 1):
-        assert (both[k] - psf(heights[k], dn, float(distances[k]))).abs().max() < EXACT
-    assert (psf(heights[0], dn, distances)[1] - psf(heights[0], dn, float(distances[1]))).abs().max() < EXACT
+        assert (both[k] - psf(Given(psf.grid, heights[k], dn), float(distances[k]))).abs().max() < EXACT
+    assert (
+        psf(Given(psf.grid, heights[0], dn), distances)[1] - psf(Given(psf.grid, heights[0], dn), float(distances[1]))
+    ).abs().max() < EXACT
 
 
 def test_float32_psf_and_gradient_match_float64() -> None:
@@ -165,7 +162,7 @@ def test_float32_psf_and_gradient_match_float64() -> None:
     for dtype in (torch.float32, torch.float64):
         start = torch.randn(24, 24, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
         mask = FreeformMask(GRID, 24, 4e-6, start=torch.nn.Parameter(start.to(dtype)), dtype=dtype)
-        psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 63, dtype=dtype)(mask.height_m(), mask.index_differences(WAVES), 0.2)
+        psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 63, dtype=dtype)(mask, 0.2)
         psf.square().sum().backward()
         results.append((psf.detach().double(), mask.controls.grad.double()))
     for single, double in zip(*results, strict=True):
@@ -180,7 +177,7 @@ def test_gradcheck_from_height_to_psf() -> None:
     points = PointPsf(grid, LENS, [620e-9, 460e-9], 1.5e-6, 5, dtype=torch.float64)
     scaled = (height * 1e6).requires_grad_()  # micrometres, so that gradcheck's step of 1e-6 is small
     for psf in (cells, points):
-        assert torch.autograd.gradcheck(lambda h, psf=psf: psf(h * 1e-6, dn, 0.3), (scaled,))
+        assert torch.autograd.gradcheck(lambda h, psf=psf: psf(Given(psf.grid, h * 1e-6, dn), 0.3), (scaled,))
 
 
 def test_gradcheck_from_controls_to_psf() -> None:
@@ -190,8 +187,8 @@ def test_gradcheck_from_controls_to_psf() -> None:
     mask = FreeformMask(grid, 5, 1e-6, start=torch.nn.Parameter(controls), dtype=torch.float64)
 
     def through(u: torch.Tensor) -> torch.Tensor:
-        height = torch.func.functional_call(mask, {"controls": u}, ())
-        return psf(height, 0.46 * ONE)
+        path = torch.func.functional_call(mask, {"controls": u}, ([540e-9],))
+        return psf.from_field(psf.pupil.from_turns(path / 540e-9))
 
     assert torch.autograd.gradcheck(through, (controls.clone().requires_grad_(),))
 
@@ -201,7 +198,7 @@ def test_defocused_axis_of_a_random_ring_matches_the_hankel_integral() -> None:
     grid, waves = PupilGrid(0.5e-3, 256), (0.8, -0.5)
     rho2 = grid.radius.clamp(max=1) ** 2
     height = (waves[0] * rho2 + waves[1] * rho2**2) * (GREEN / 0.5)
-    field = point_psf(0.25, 41).amplitude(height, 0.5 * ONE)[0, 20, 20:].numpy()
+    field = point_psf(0.25, 41).amplitude(Given(GRID, height, 0.5 * ONE))[0, 20, 20:].numpy()
     nodes, weights = np.polynomial.legendre.leggauss(200)
     rho = (nodes + 1) / 2
     phase = np.exp(2j * pi * (waves[0] * rho**2 + waves[1] * rho**4))
@@ -211,9 +208,10 @@ def test_defocused_axis_of_a_random_ring_matches_the_hankel_integral() -> None:
     assert np.abs(field - truth).max() < SAMPLED * np.abs(truth).max()
 
 
-def test_arguments_of_the_wrong_shape_are_refused() -> None:
-    psf = PupilToPsf(GRID, LENS, WAVES, 15e-6, 31)
-    with pytest.raises(OpticsError, match=r"height_m has shape \(64, 64\); this pupil needs \(256, 256\)"):
-        psf(torch.zeros(64, 64), torch.ones(3))
-    with pytest.raises(OpticsError, match=r"index_difference has shape \(2,\) for 3 wavelengths"):
-        psf(FlatMask(GRID).height_m(), [0.46, 0.46])
+def test_a_field_of_any_origin_gives_the_psf_of_its_element() -> None:
+    psf, mask = PupilToPsf(GRID, LENS, WAVES, 15e-6, 31), random_mask(GRID, 8, 1e-6, torch.Generator().manual_seed(4))
+    waves = torch.tensor(WAVES, dtype=torch.float64)
+    turns = mask.height_m() * (mask.index_differences(WAVES) / waves).float()[:, None, None]
+    assert torch.equal(psf(mask, 0.5), psf.from_field(psf.pupil.from_turns(turns, 0.5)))
+    # The path in metres says the same as the path in turns.
+    assert (mask.path_m(WAVES) / waves[:, None, None] - mask.turns(WAVES)).abs().max() < 1e-6

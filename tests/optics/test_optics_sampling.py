@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from optics import OpticsError, PointPsf, PupilGrid, PupilToPsf, ThinLens, check_sampling, random_mask
+from optics import FlatMask, OpticsError, PointPsf, PupilGrid, PupilToPsf, ThinLens, check_sampling, random_mask
+from tests.optics.raw_pupil import Given
 
 WAVES = (620e-9, 540e-9, 460e-9)
 LENS = ThinLens(4e-3, 1.0)
@@ -15,9 +16,7 @@ DN = torch.tensor([0.457, 0.460, 0.464])
 def test_numbers_of_a_valid_camera() -> None:
     grid = PupilGrid(0.5e-3, 256)
     slope = 0.01
-    report = check_sampling(
-        grid, LENS, WAVES, 15e-6, 63, height_m=slope * grid.x_m, index_difference=DN, object_distance_m=1.0
-    )
+    report = check_sampling(grid, LENS, WAVES, 15e-6, 63, Given(grid, slope * grid.x_m, DN), 1.0)
     assert report.window_m == pytest.approx(945e-6)
     assert report.period_m == pytest.approx(460e-9 * LENS.sensor_distance_m / grid.pitch_m)
     assert report.nyquist_pitch_m == pytest.approx(460e-9 * LENS.sensor_distance_m / 1e-3)
@@ -37,17 +36,17 @@ def test_a_mask_too_steep_for_the_pupil_samples_is_refused() -> None:
     psf = PupilToPsf(grid, LENS, WAVES, 15e-6, 15)
     steep = random_mask(grid, 40, 20e-6, torch.Generator().manual_seed(0)).height_m()
     with pytest.raises(OpticsError, match=r"steps by .* turns .*limit 0.5.*raise PupilGrid samples from 64 to about"):
-        psf.check(steep, DN)
-    assert psf.check(0.01 * steep, DN).phase_step_turns < 0.5
+        psf.check(Given(psf.grid, steep, DN))
+    assert psf.check(Given(psf.grid, 0.01 * steep, DN)).phase_step_turns < 0.5
 
 
 def test_defocus_too_strong_for_the_pupil_samples_is_refused() -> None:
     psf = PupilToPsf(PupilGrid(0.5e-3, 16), LENS, WAVES, 5e-6, 11)
     flat = torch.zeros(16, 16)
     with pytest.raises(OpticsError, match="defocus of object_distance_m weaker"):
-        psf.check(flat, DN, 0.02)
+        psf.check(Given(psf.grid, flat, DN), 0.02)
     # r (1/z - 1/z0) du / wavelength at the rim, one half pitch inside it.
-    step = psf.check(flat, DN, 0.2).phase_step_turns
+    step = psf.check(Given(psf.grid, flat, DN), 0.2).phase_step_turns
     assert step == pytest.approx(0.25e-3 * 4 * (0.5e-3 / 16) / 460e-9, rel=0.15)
 
 
@@ -72,6 +71,9 @@ def test_invalid_arguments_are_refused(waves: tuple[float, ...], pitch: float, s
         PupilToPsf(PupilGrid(0.5e-3, 256), LENS, waves, pitch, samples)
 
 
-def test_height_without_index_is_refused() -> None:
-    with pytest.raises(OpticsError, match="height_m was given without index_difference"):
-        check_sampling(PupilGrid(0.5e-3, 256), LENS, WAVES, 15e-6, 63, height_m=torch.zeros(256, 256))
+def test_an_element_on_another_pupil_is_refused() -> None:
+    grid, other = PupilGrid(0.5e-3, 256), FlatMask(PupilGrid(0.5e-3, 128))
+    with pytest.raises(OpticsError, match=r"the element lies on PupilGrid\(.*samples=128\) but the pupil"):
+        check_sampling(grid, LENS, WAVES, 15e-6, 63, other)
+    with pytest.raises(OpticsError, match="build both on one grid"):
+        PupilToPsf(grid, LENS, WAVES, 15e-6, 63)(other)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optics import FixedPattern, OpticsError, Sensor, SensorSpec
+from optics import OpticsError, Sensor, SensorSpec
+from optics.sensor import FixedPattern
 
 SPEC = SensorSpec(
     full_well_e=8000.0, read_noise_e=3.0, dark_e=2.0, quantum_efficiency=0.5, bits=12, black_level_dn=100.0

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from optics import (
-    OpticsError,
-    PupilGrid,
-    PupilToPsf,
-    ThinLens,
-    polychromatic_psf,
-    spectral_response,
-    spectral_weights,
-)
+from optics import OpticsError, PupilGrid, PupilToPsf, ThinLens
+from optics.imaging import polychromatic_psf, spectral_response, spectral_weights
+from tests.optics.raw_pupil import Given
 
 EXACT = {torch.float64: 1e-14, torch.float32: 1e-6}
 WAVES = tuple(np.linspace(400e-9, 700e-9, 31))
@@ -64,7 +58,7 @@ def test_light_of_a_channel_is_the_weighted_light_of_the_wavelengths(dtype: torc
 def test_broadband_light_washes_out_the_airy_rings() -> None:
     grid, lens = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0)
     to_psf = PupilToPsf(grid, lens, WAVES, 1e-6, 61, dtype=torch.float64)
-    psf = to_psf(torch.zeros(64, 64, dtype=torch.float64), torch.zeros(31))
+    psf = to_psf(Given(to_psf.grid, torch.zeros(64, 64, dtype=torch.float64), torch.zeros(31)))
     white = polychromatic_psf(psf, spectral_weights(WAVES, torch.ones(31), torch.ones(1, 31, dtype=torch.float64)))[0]
 
     def first_dark_ring(one: torch.Tensor) -> float:

@@ -10,7 +10,8 @@ import torch
 from scipy.integrate import dblquad
 from scipy.ndimage import zoom
 
-from optics import Ghost, OpticsError, add_ghosts, convolve, harvey_scatter, veiling_glare
+from optics import OpticsError, convolve
+from optics.imaging import Ghost, add_ghosts, harvey_scatter, veiling_glare
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 ADJOINT = 1e-10

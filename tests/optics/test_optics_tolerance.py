@@ -7,16 +7,9 @@ from math import pi, sin
 import pytest
 import torch
 
-from optics import (
-    FlatMask,
-    PupilGrid,
-    ThermalCoefficients,
-    ThinLens,
-    Tolerance,
-    ToleranceCamera,
-    random_mask,
-    sensitivities,
-)
+from optics import FlatMask, PupilGrid, ThinLens, Tolerance, ToleranceCamera, random_mask, sensitivities
+from optics.tolerance import ThermalCoefficients
+from tests.optics.raw_pupil import Given
 from tests.optics.tolerance_cameras import (
     FIELD,
     GRID,
@@ -38,7 +31,7 @@ from tests.optics.tolerance_cameras import (
 @pytest.mark.parametrize("name", ToleranceCamera.numbers)
 def test_at_rest_it_is_the_perfect_camera(name: str) -> None:
     cam = camera(relief(), object_distance_m=0.5, thermal=ThermalCoefficients(1e-5, 5e-7, 2e-5))
-    perfect = to_psf()(relief(), cam.mask.index_differences((WAVE,)), 0.5)
+    perfect = to_psf()(cam.mask, 0.5)
     # A gradient is asked for, so the perturbation is worked out though it is zero.
     assert apart(cam({name: number(0.0, 2).requires_grad_()})[1], perfect) < FIELD[torch.float64]
     assert torch.equal(cam({name: number(0.0)})[0], perfect)
@@ -48,9 +41,9 @@ def test_etch_scale_and_maps_change_the_height() -> None:
     h, extra = relief(), relief(2)
     cam, index = camera(h), FlatMask(GRID).index_differences((WAVE,))
     psf = cam({"etch_scale": number(0.03, 2), "figure_m": torch.stack((extra, 0 * extra))})
-    assert apart(psf[0], to_psf()(1.03 * h + extra, index)) < FIELD[torch.float64]
-    assert apart(psf[1], to_psf()(1.03 * h, index)) < FIELD[torch.float64]
-    assert apart(cam({"roughness_m": extra[None]})[0], to_psf()(h + extra, index)) < FIELD[torch.float64]
+    assert apart(psf[0], to_psf()(Given(GRID, 1.03 * h + extra, index))) < FIELD[torch.float64]
+    assert apart(psf[1], to_psf()(Given(GRID, 1.03 * h, index))) < FIELD[torch.float64]
+    assert apart(cam({"roughness_m": extra[None]})[0], to_psf()(Given(GRID, h + extra, index))) < FIELD[torch.float64]
 
 
 @pytest.mark.parametrize(("name", "dim"), [("decentre_x_m", 1), ("decentre_y_m", 0)])
@@ -59,7 +52,7 @@ def test_decentre_by_whole_cells_is_the_shifted_map(name: str, dim: int) -> None
     h[12:50, 14:52] = torch.rand(38, 38, generator=generator(), dtype=torch.float64) * 1e-6
     moved = camera(h)({name: number(5 * GRID.pitch_m)})[0]
     # Positive moves the material to higher indices: to the right, or down.
-    expected = to_psf()(h.roll(5, dim), FlatMask(GRID).index_differences((WAVE,)))
+    expected = to_psf()(Given(GRID, h.roll(5, dim), FlatMask(GRID).index_differences((WAVE,))))
     assert apart(moved, expected) < FIELD[torch.float64]
 
 
@@ -123,7 +116,7 @@ def test_sensor_shift_is_the_camera_with_its_sensor_there() -> None:
     move = 30e-6
     distance = LENS.sensor_distance_m + move
     there = ThinLens(LENS.focal_length_m, 1 / (1 / LENS.focal_length_m - 1 / distance))
-    expected = to_psf(lens=there)(relief(), FlatMask(GRID).index_differences((WAVE,)), 1.0)
+    expected = to_psf(lens=there)(Given(GRID, relief(), FlatMask(GRID).index_differences((WAVE,))), 1.0)
     # Both are exact for their own path; they part in the fourth power of the aperture.
     assert apart(camera(relief())({"sensor_shift_m": number(move)})[0], expected) < 1e-3
     turns = (GRID.diameter_m / 2) ** 2 / 2 * (1 / distance - 1 / LENS.sensor_distance_m) / WAVE
@@ -150,7 +143,7 @@ def test_wavelength_shift_is_the_camera_of_that_wavelength(shift: float) -> None
     waves = (620e-9, 480e-9)
     cam = ToleranceCamera(MapMask(GRID, relief()), to_psf(waves=waves), 0.6)
     moved = tuple(w + shift for w in waves)
-    expected = to_psf(waves=moved)(relief(), FlatMask(GRID).index_differences(moved), 0.6)
+    expected = to_psf(waves=moved)(Given(GRID, relief(), FlatMask(GRID).index_differences(moved)), 0.6)
     assert apart(cam({"wavelength_m": number(shift)})[0], expected) < 1e-8
 
 
@@ -158,7 +151,7 @@ def test_temperature_changes_index_height_width_and_housing() -> None:
     h, index = relief(), FlatMask(GRID).index_differences((WAVE,))
     heat = {"temperature_k": number(40.0)}
     bent = camera(h, thermal=ThermalCoefficients(-1e-4, 0.0))(heat)[0]
-    assert apart(bent, to_psf()(h, index - 4e-3)) < FIELD[torch.float64]
+    assert apart(bent, to_psf()(Given(GRID, h, index - 4e-3))) < FIELD[torch.float64]
     grown = camera(h, thermal=ThermalCoefficients(0.0, 7e-5))
     # Height and width grow alike: a ramp keeps its slope, a parabola loses what its width gains.
     assert apart(camera(1e-3 * GRID.x_m, thermal=grown.thermal).height_m(heat)[0], 1e-3 * GRID.x_m) < 1e-12

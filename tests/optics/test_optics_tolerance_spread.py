@@ -7,18 +7,8 @@ from math import exp, pi
 import pytest
 import torch
 
-from optics import (
-    FlatMask,
-    OpticsError,
-    PupilGrid,
-    SurfaceTolerance,
-    ThermalCoefficients,
-    ThinLens,
-    Tolerance,
-    ToleranceCamera,
-    monte_carlo,
-    sensitivities,
-)
+from optics import FlatMask, OpticsError, PupilGrid, ThinLens, Tolerance, ToleranceCamera, monte_carlo, sensitivities
+from optics.tolerance import SurfaceTolerance, ThermalCoefficients
 from tests.optics.tolerance_cameras import GRID, LENS, WAVE, axis_camera, camera, generator, number, relief, to_psf
 
 # --- random surfaces --------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline, RegularGridInterpolator
 
-from optics import FieldGrid, LowRankBlur, OpticsError, PatchBlur, convolve
+from optics import OpticsError, convolve
+from optics.imaging import FieldGrid, LowRankBlur, PatchBlur
 
 EXACT = {torch.float64: 1e-12, torch.float32: 2e-6}
 ADJOINT = 1e-10

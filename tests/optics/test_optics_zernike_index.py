@@ -7,7 +7,8 @@ from math import sqrt
 import pytest
 import torch
 
-from optics import OpticsError, convert_coefficients, index_to_nm, nm_to_index, rms_of_unit_peak, zernike_values
+from optics import OpticsError
+from optics.elements import convert_coefficients, index_to_nm, nm_to_index, rms_of_unit_peak, zernike_values
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from optics import (
-    FUSED_SILICA,
-    PhaseMask,
-    PupilGrid,
-    PupilToPsf,
-    ThinLens,
-    ToleranceCamera,
-    random_mask,
-)
+from optics import FUSED_SILICA, PhaseMask, PupilGrid, PupilToPsf, ThinLens, ToleranceCamera, random_mask
 
 GRID, LENS, WAVE = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0), 540e-9
 FIELD = {torch.float32: 2e-6, torch.float64: 1e-12}

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optics import FlatMask, FreeformMask, OpticsError, random_mask
-from sim.camera import EncoderCamera, Exposure, FieldStop, FixedPsf, Geometry, MaskPsf, gaussian_psf
+from optics import FieldStop, FlatMask, FreeformMask, OpticsError, random_mask
+from sim.camera import EncoderCamera, Exposure, FixedPsf, Geometry, MaskPsf, gaussian_psf
 
 GEOMETRY = Geometry(
     focal_length_m=4e-3,

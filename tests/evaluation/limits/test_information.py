@@ -25,7 +25,8 @@ from evaluation.limits import (
     stationary_bits,
     tar_bound,
 )
-from optics import PupilGrid, PupilToPsf, ThinLens, convolve, zernike_basis
+from optics import PupilGrid, PupilToPsf, ThinLens, convolve
+from optics.elements import zernike_basis
 
 EXACT = 1e-12
 PRINTED = 6e-4  # the reference prints three decimals
@@ -255,7 +256,7 @@ def test_gradient_from_mask_to_success() -> None:
     scenes = covariance(16, 1, rank=4)
 
     def success(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        psf = to_psf((weight[:, None, None] * modes).sum(dim=0), torch.ones(1, dtype=torch.float64))
+        psf = to_psf.from_field(to_psf.pupil.from_turns((weight[:, None, None] * modes).sum(dim=0) / 540e-9))
         stationary = stationary_bits(torch.fft.fft2(psf, s=(6, 7)), spectrum, 300.0, frames=2)
         single = torch.eye(16, dtype=torch.float64).reshape(16, 1, 4, 4)
         blur = convolve(single, psf).flatten(1).mT

@@ -1,60 +1,18 @@
-"""Phase masks: maps of the height of a transparent material in the pupil.
-
-Every mask is an ``nn.Module`` with ``height_m()`` of shape (P, P) in metres, arrays [y, x], and the material it is made
-of. What is trained is decided by the tensor handed in: an ``nn.Parameter`` (or nothing) becomes a trainable parameter,
-a plain tensor a fixed buffer.
-"""
+"""Smooth masks: a sum of Zernike terms, and a free-form relief of cubic splines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isfinite
 
 import torch
 from torch import nn
 
+from optics.elements.masks.base import PhaseMask
 from optics.elements.zernike import ZernikeBasis
 from optics.errors import OpticsError
-from optics.materials import FUSED_SILICA, Material, index_differences
+from optics.materials import FUSED_SILICA, Material
 from optics.pupil import PupilGrid
 from optics.tensors import hold
-
-
-class PhaseMask(nn.Module):
-    """Base of all masks: a height map and a material."""
-
-    def __init__(self, grid: PupilGrid, material: Material) -> None:
-        super().__init__()
-        self.grid = grid
-        self.material = material
-
-    def height_m(self) -> torch.Tensor:
-        """Return the height in metres, shape (P, P)."""
-        raise NotImplementedError
-
-    def forward(self) -> torch.Tensor:
-        """Return :meth:`height_m`."""
-        return self.height_m()
-
-    def index_differences(self, wavelengths_m: Sequence[float]) -> torch.Tensor:
-        """Return the index of the mask over that of air at each vacuum wavelength, float64 of shape (L,)."""
-        return index_differences(self.material, wavelengths_m)
-
-
-class FlatMask(PhaseMask):
-    """No relief: the bare lens."""
-
-    _height: torch.Tensor
-
-    def __init__(
-        self, grid: PupilGrid, material: Material = FUSED_SILICA, *, dtype: torch.dtype = torch.float32
-    ) -> None:
-        super().__init__(grid, material)
-        self.register_buffer("_height", torch.zeros(grid.samples, grid.samples, dtype=dtype), persistent=False)
-
-    def height_m(self) -> torch.Tensor:
-        """Return zeros, shape (P, P)."""
-        return self._height
 
 
 class ZernikeMask(PhaseMask):
@@ -82,7 +40,7 @@ class ZernikeMask(PhaseMask):
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(grid, material)
+        super().__init__(grid, material, dtype)
         start = nn.Parameter(torch.zeros(n_terms, dtype=dtype)) if coefficients_m is None else coefficients_m
         hold(self, "coefficients_m", start, (n_terms,), dtype)
         self.basis = ZernikeBasis(n_terms, grid, dtype)
@@ -123,7 +81,7 @@ class FreeformMask(PhaseMask):
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(grid, material)
+        super().__init__(grid, material, dtype)
         if cells < 4:
             raise OpticsError(f"cells={cells} is too few for a cubic spline; use at least 4.")
         if not (isfinite(max_height_m) and max_height_m > 0):

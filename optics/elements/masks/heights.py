@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optics.elements.masks import PhaseMask
+from optics.elements.masks.base import PhaseMask
 from optics.errors import OpticsError
 from optics.materials import FUSED_SILICA, Material
 from optics.pupil import PupilGrid
@@ -45,7 +45,7 @@ class BoundedHeight(PhaseMask):
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(grid, material)
+        super().__init__(grid, material, dtype)
         _positive("max_height_m", max_height_m)
         if max_slope is not None:
             _positive("max_slope", max_slope)
@@ -86,7 +86,7 @@ class MeasuredHeight(PhaseMask):
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(grid, material)
+        super().__init__(grid, material, dtype)
         shape = (grid.samples, grid.samples)
         if isinstance(height_m, nn.Parameter):
             hold(self, "height", height_m, shape, dtype)

@@ -21,12 +21,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+from optics.checks import check_finite
 from optics.elements.base import cells_across, samples_of, spread_cells, straight_through
-from optics.elements.masks import PhaseMask
+from optics.elements.masks.base import PhaseMask
 from optics.errors import OpticsError
 from optics.materials import FUSED_SILICA, Material, index_differences
 from optics.pupil import PupilGrid
-from optics.tensors import check_finite, hold
+from optics.tensors import hold
 
 
 class DiffractiveMask(PhaseMask):
@@ -66,7 +67,7 @@ class DiffractiveMask(PhaseMask):
         start: torch.Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(grid, material)
+        super().__init__(grid, material, dtype)
         _check_levels(levels)
         if quantisation not in ("straight-through", "gumbel"):
             raise OpticsError(f"quantisation={quantisation!r} is unknown; choose 'straight-through' or 'gumbel'.")
