@@ -19,7 +19,7 @@ from evaluation.errors import EvaluationError
 from evaluation.matrix import impersonation, jobs, noise, poison, quality, score, victims
 from evaluation.matrix.jobs import LoadRecogniser, MakeAttacker, MakeProtector, Outcome, Site, guarded
 from evaluation.matrix.results import curves_tensors, parquet
-from evaluation.matrix.store import program_hash
+from evaluation.matrix.source import project
 from evaluation.measures.threshold import manifest_hash
 from evaluation.people import PARTS
 from evaluation.verdicts import certificates, claims, orderings, presets, tables
@@ -230,7 +230,8 @@ def _matrix(state: _Run, information: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": information["left_out"],
         "not_measured": {name: found["not_measured"] for name, found in qualities.items() if found["not_measured"]},
         "manifest": {
-            "code_sha256": program_hash(), "faces": information["manifest"], "faces_hash": information["hash"],
+            "code_sha256": project().hash(__name__),
+            "faces": information["manifest"], "faces_hash": information["hash"],
             "thresholds": {name: facts["thresholds"] for name, facts in recognisers.items()},
             "weights": {name: facts["weights_sha256"] for name, facts in recognisers.items()},
         },

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import joblib
-import torch
 
 from ground.errors import GroundError
 
@@ -24,16 +23,27 @@ Engine = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tupl
 
 
 def derived_seed(seed: int, *names: str) -> int:
-    """A seed of its own for each job: the first six bytes of SHA-256 of the run's seed and the job's names."""
+    """A seed of its own for each job: the first six bytes of SHA-256 of the run's seed and the job's names.
+
+    Args:
+        seed: Seed of the run.
+        names: What the job is called, in a fixed order.
+    """
     return int.from_bytes(hashlib.sha256("/".join([str(seed), *names]).encode()).digest()[:6], "big")
 
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute with so many threads, whatever the machine or the environment offers.
+    """Let torch compute with this many threads, whatever the machine or the environment offers.
 
     Sums are split by thread, so their last bits depend on the number, and training carries them on.
+
+    Args:
+        count: Number of threads.
     """
+    # torch takes seconds to import, and those who only ask for a seed do not need it.
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -61,9 +71,9 @@ def run_jobs(
     """Yield (position, result, seconds) of ``function(*arguments[position])`` as the jobs end.
 
     Args:
-        function: importable, and a pure function of its arguments and of the files they name.
-        arguments: one tuple for each job, the longest job first.
-        workers: processes.
+        function: Importable, and a pure function of its arguments and of the files they name.
+        arguments: One tuple for each job, the longest job first.
+        workers: Number of processes.
     """
     if not arguments:
         return
@@ -82,11 +92,11 @@ def open_engine(kind: str, workers: int, scheduler: str = "") -> Iterator[Engine
 
     Args:
         kind: ``local`` (joblib, this machine) or ``dask`` (this machine, or every machine of a Dask cluster).
-        workers: processes that are started here.
-        scheduler: address of a running Dask scheduler; its workers must share the file system of this machine.
+        workers: Number of processes that are started here.
+        scheduler: Address of a running Dask scheduler; its workers must share the file system of this machine.
 
     Raises:
-        GroundError: the extra ``dask`` is not installed, the scheduler does not answer, or no such kind.
+        GroundError: The extra ``dask`` is not installed, the scheduler does not answer, or no such kind.
     """
     if kind == "local":
         # With one worker jobs run in this process, whose linear algebra may use more threads than a worker's would

@@ -19,6 +19,7 @@ from torch import Tensor
 from evaluation.config import EvaluateConfig, Tier
 from evaluation.errors import EvaluationError
 from evaluation.image_attackers.base import ImageAttacker
+from evaluation.matrix.keys import content_key, object_code_hash, settings_of, tensor_hash
 from evaluation.matrix.remember import remembering
 from evaluation.matrix.scoring import (
     COMBINATIONS,
@@ -30,7 +31,7 @@ from evaluation.matrix.scoring import (
     freeze,
     threshold_json,
 )
-from evaluation.matrix.store import Store, code_hash, content_key, tensor_hash
+from evaluation.matrix.store import Store
 from evaluation.measures.cost import measured
 from evaluation.measures.metrics import Floats
 from evaluation.people import PARTS, Part, restore, shown_as
@@ -169,7 +170,9 @@ def strength(site: Site, recogniser: str, part: str) -> dict[str, Any]:
     """Clean embeddings of one part by a recogniser as published: for its threshold and its strength gate."""
     photos = site.part(part).photos
     made = site.recogniser(recogniser)
-    key = content_key("clean", recogniser=recogniser, weights=made.weights_hash, faces=site.faces_hash, part=part)
+    key = content_key(
+        "clean", __name__, recogniser=recogniser, weights=made.weights_hash, faces=site.faces_hash, part=part
+    )
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         with torch.no_grad():
@@ -199,7 +202,8 @@ def protect(site: Site, protector: str, part: str, frames: int) -> dict[str, Any
     if said.person_specific:
         shown += [spare.faces.images, spare.points5, spare.identity]
     key = content_key(
-        "protected", name=said.name, settings=said.settings, code=code_hash(type(made)), protector=protector,
+        "protected", __name__, name=said.name, settings=said.settings, protector=protector,
+        protector_code=object_code_hash(made),
         pictures=tensor_hash(*shown), part=part, frames=frames, seed=site.config.seed,
     )  # fmt: skip
 
@@ -297,7 +301,8 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
     }  # fmt: skip
     blur = known_blur(site.folder, protector)
     key = content_key(
-        "attack", attacker=attacker, tier=config.tier, code=code_hash(type(made)), recogniser=recogniser,
+        "attack", __name__, attacker=attacker, tier=config.tier, recogniser=recogniser,
+        attacker_code=object_code_hash(made), attacker_settings=settings_of(made),
         weights=through.weights_hash, faces=site.faces_hash, protected=dict(protected), alphas=config.scoring.alphas,
         blur=None if blur is None else [tensor_hash(blur.psf), blur.noise_sd, blur.planes], seed=config.seed,
     )  # fmt: skip

@@ -30,7 +30,7 @@ from evaluation.frame_attackers.encoded import face_crop, mirrored, shaken
 from evaluation.image_attackers.base import CHUNK
 from evaluation.image_attackers.preprocess import TRANSFORMS
 from evaluation.matrix.jobs import Site, protected_photos
-from evaluation.matrix.store import content_key, tensor_hash
+from evaluation.matrix.keys import content_key, tensor_hash
 from evaluation.measures.gates import POISONS, Gate, beats_noise, claim_verdict, victim_strength
 from evaluation.measures.metrics import Floats, Ints
 from evaluation.measures.protection import poisoning_effect
@@ -226,7 +226,7 @@ def _from_nothing(
     site: Site, budget: TrainingBudget, train: Photos, probes: Photos, countermeasure: str
 ) -> list[float]:
     key = content_key(
-        "victim", countermeasure=countermeasure, budget=vars(budget), seed=site.config.seed,
+        "victim", __name__, countermeasure=countermeasure, budget=vars(budget), seed=site.config.seed,
         pictures=[tensor_hash(one.faces.images, one.points5, one.identity) for one in (train, probes)],
     )  # fmt: skip
 

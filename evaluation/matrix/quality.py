@@ -13,7 +13,7 @@ from torch.nn import functional
 from evaluation.image_attackers.base import thin
 from evaluation.matrix import utility
 from evaluation.matrix.jobs import Site, protected_photos
-from evaluation.matrix.store import content_key, tensor_hash
+from evaluation.matrix.keys import content_key, tensor_hash
 from evaluation.measures import quality
 from evaluation.photos import Photos
 from faces import weights
@@ -130,7 +130,7 @@ def acquisition(site: Site, protected: Photos, clean: Photos) -> dict[str, Any]:
 
     def lost(photos: Photos) -> float:
         shown = photos.faces.images
-        key = content_key("detected", detector=weights.info("yunet").sha256, pictures=tensor_hash(shown))
+        key = content_key("detected", __name__, detector=weights.info("yunet").sha256, pictures=tensor_hash(shown))
 
         def detect() -> tuple[dict[str, Tensor], dict[str, Any]]:
             pictures = shown.permute(0, 2, 3, 1).contiguous().numpy()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from evaluation.matrix.store import Store, content_key, tensor_hash
+from evaluation.matrix.keys import content_key, tensor_hash
+from evaluation.matrix.store import Store
 from faces.families import Recogniser
 
 #: Photographs in one stored piece; the size of a batch changes the last bits of an embedding, so pieces are fixed.
@@ -40,7 +41,12 @@ class StoredRecogniser(Recogniser):
         rows = []
         for part, points in zip(images.split(_PIECE), points5.split(_PIECE), strict=True):
             key = content_key(
-                "embedding", network=repr(self.network), state=state, chip=chip, pictures=tensor_hash(part, points)
+                "embedding",
+                __name__,
+                network=repr(self.network),
+                state=state,
+                chip=chip,
+                pictures=tensor_hash(part, points),
             )
             found, _ = store.once(key, lambda part=part, points=points: ({"rows": self._fresh(part, points)}, {}))  # type: ignore[misc]
             rows.append(found["rows"])

@@ -19,7 +19,8 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 from evaluation.image_attackers.base import thin
 from evaluation.matrix.jobs import Site, guarded
-from evaluation.matrix.store import Store, content_key, tensor_hash
+from evaluation.matrix.keys import content_key, tensor_hash
+from evaluation.matrix.store import Store
 from evaluation.measures.attributes import balanced_accuracy, class_agreement, nme_increase
 from evaluation.measures.metrics import Floats, Values, as_array
 from evaluation.photos import Photos
@@ -246,7 +247,7 @@ def _once(store: Store, name: str, photos: Photos, read: Callable[[Photos], Tens
     # Before the store is asked: weights that were taken away must not live on there.
     weights.verify(name)
     pictures = tensor_hash(photos.faces.images, photos.points5)
-    key = content_key("read", network=name, weights=weights.info(name).sha256, pictures=pictures)
+    key = content_key("read", __name__, network=name, weights=weights.info(name).sha256, pictures=pictures)
     with torch.no_grad():
         found, _ = store.once(key, lambda: ({"found": read(photos)}, {}))
     return found["found"]

@@ -20,6 +20,7 @@ from evaluation import EvaluationError, Threshold
 from evaluation.config import EvaluateConfig, controls
 from evaluation.matrix import jobs
 from evaluation.matrix.jobs import Site
+from evaluation.matrix.keys import content_key
 from evaluation.matrix.perceptual import check_no_near_duplicates, perceptual_hashes
 from evaluation.matrix.remember import remembering
 from evaluation.matrix.scoring import (
@@ -33,7 +34,7 @@ from evaluation.matrix.scoring import (
     net_protection,
     protection_of_people,
 )
-from evaluation.matrix.store import Store, content_key
+from evaluation.matrix.store import Store
 from evaluation.people import Part, check_parts, restore, store
 from evaluation.photos import Photos
 from evaluation.verdicts import presets, tables
@@ -41,7 +42,6 @@ from evaluation.verdicts.certificates import channel_bits
 from faces.errors import FacesError
 from faces.protection import KnownBlur
 from faces.samples import FaceSet, five_points, linear_to_srgb, srgb_to_linear
-from ground.pool import open_engine
 from optishield.run.folder import RunFolder
 from tests.evaluation.matrix import matrix_fakes
 from tests.evaluation.matrix.conftest import small
@@ -208,8 +208,7 @@ def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
         made.append(1)
         return {"x": torch.arange(3)}, {"seconds": 1.5}
 
-    key = content_key("test", a=1)
-    assert key == content_key("test", a=1) != content_key("test", a=2)
+    key = content_key("test", "evaluation.matrix.store", a=1)
     for _ in range(2):
         tensors, facts = kept.once(key, make)
     assert (tensors["x"].tolist(), facts, len(made)) == ([0, 1, 2], {"seconds": 1.5}, 1)
@@ -347,8 +346,3 @@ def test_settings_are_checked() -> None:
             small(**change)
     with pytest.raises(ValueError, match="no tier is called 'huge'"):
         EvaluateConfig.for_tier("huge")
-
-
-def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="no engine 'ray'"), open_engine("ray", 1):
-        pass
