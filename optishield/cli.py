@@ -17,6 +17,7 @@ import typer
 
 from optishield import __version__
 from optishield.commands.bench import bench_app
+from optishield.commands.cache import cache_app
 from optishield.commands.doctor import doctor
 from optishield.commands.enroll import enroll
 from optishield.commands.evaluate import evaluate
@@ -42,6 +43,7 @@ app.command("enroll")(enroll)
 app.command("doctor")(doctor)
 app.add_typer(weights_app, name="weights")
 app.add_typer(config_app, name="config")
+app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 
 

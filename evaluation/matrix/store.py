@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,8 +57,12 @@ class Store:
     def once(
         self, key: str, make: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The result of that name, made now or earlier."""
+        """The result of that name, made now or earlier; the time of the file becomes that of its latest use."""
         found = self.read(key)
+        if found is not None:
+            # ``optishield cache prune`` removes what was not used for long; a read-only folder is never pruned.
+            with contextlib.suppress(OSError):
+                os.utime(self.path(key))
         if found is None:
             self.write(key, *make())
             found = self.read(key)
