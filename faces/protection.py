@@ -53,6 +53,9 @@ class Declaration:
             fitted or protects: names of :mod:`faces.families`, or ``other:NAME`` for one that is not listed there; ()
             where it uses none. Recognisers named here do not count as unseen when the method is judged. None means
             "not stated" and is allowed only in a declaration without settings, where the settings decide.
+        summary: One sentence for somebody who chooses a method: what it does to a photo.
+        recommended: Whether a user who only wants a photo protected should start with it.
+        example: Settings with which it can be made where the defaults do not suffice, as in ``linf=0.03``.
     """
 
     name: str
@@ -70,6 +73,9 @@ class Declaration:
     batch_dependent: bool = False
     settings: tuple[tuple[str, str], ...] = ()
     surrogates: tuple[str, ...] | None = None
+    summary: str = ""
+    recommended: bool = False
+    example: str = ""
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class Apf(PhotoProtector):
     about = Declaration(
         name="apf",
         title="noise of a device, made to transfer by a server that sees nothing else",
+        summary="Makes noise on the device, which a server that never sees the photo turns into a protection.",
         source="Zhang, Sang, Zhao, Huang, Sun and Hu, ACM Multimedia 2020",
         threats=frozenset({Threat.dodge}),
         auxiliary_data="synthetic heads (nobody), or a folder",

@@ -39,6 +39,7 @@ class GaussianBlur(PhotoProtector):
     about = Declaration(
         name="gaussian-blur",
         title="Gaussian blur in linear light",
+        summary="Blurs the photo; the evaluation compares with it.",
         source="control",
         threats=frozenset({Threat.dodge}),
         differentiable=True,

@@ -131,6 +131,7 @@ class Dfpp(PhotoProtector):
     about = Declaration(
         name="dfpp",
         title="makeup by an untrained network (reconstruction of DFPP)",
+        summary="Paints makeup on the face until it passes for another person who was chosen beforehand.",
         source="Shamshad et al., ECCV Workshops 2024",
         threats=frozenset({Threat.impersonate, Threat.dodge}),
         auxiliary_data="photos of one target person and one made-up face, synthetic unless given",

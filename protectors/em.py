@@ -95,6 +95,8 @@ class Em(PersonProtector):
     about = Declaration(
         name="em",
         title="error-minimising noise",
+        summary="Adds noise, one pattern for each person, from which a recogniser trained on the photos "
+        "learns nothing else.",
         source="Huang, Ma, Erfani, Bailey and Wang, ICLR 2021",
         threats=frozenset({Threat.poison}),
         auxiliary_data=FILL,

@@ -135,6 +135,7 @@ class Fawkes(PhotoProtector):
     about = Declaration(
         name="fawkes",
         title="cloak within a budget of dissimilarity, against training",
+        summary="Cloaks photos so that a recogniser which is trained or enrolled with them learns a wrong face.",
         source="Shan et al., USENIX Security 2020",
         threats=frozenset({Threat.poison}),
         deterministic=False,

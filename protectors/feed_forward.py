@@ -110,6 +110,8 @@ class FeedForward(PhotoProtector):
     about = Declaration(
         name="feed-forward",
         title="one pass of a network trained on other people",
+        summary="Changes a photo by one pass of a network that was trained on other people; fast, but "
+        "weak on photographs unless it was trained on a folder of them.",
         source="own",
         threats=frozenset({Threat.dodge}),
         auxiliary_data="synthetic heads (nobody), or a folder",

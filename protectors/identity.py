@@ -15,6 +15,7 @@ class Identity(PhotoProtector):
     about = Declaration(
         name="identity",
         title="no protection",
+        summary="Leaves the photo as it is; the evaluation compares with it.",
         source="control",
         threats=frozenset(),
         differentiable=True,

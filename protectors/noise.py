@@ -29,6 +29,8 @@ class Noise(PhotoProtector):
     about = Declaration(
         name="noise",
         title="random noise of a given budget",
+        summary="Adds random noise of a given budget; the evaluation compares with it.",
+        example="linf=0.03",
         source="control",
         threats=frozenset({Threat.poison, Threat.dodge}),
         deterministic=False,

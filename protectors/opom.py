@@ -70,6 +70,7 @@ class Opom(PersonProtector):
     about = Declaration(
         name="opom",
         title="one cloak per person, away from the hull of its photos",
+        summary="Adds one pattern per person that leads away from all that the photos of that person have in common.",
         source="Zhong and Deng, IEEE TPAMI 2022",
         threats=frozenset({Threat.dodge}),
         stores="a mask of each person",

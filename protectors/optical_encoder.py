@@ -138,6 +138,7 @@ class OpticalEncoder(PhotoProtector):
     about = Declaration(
         name="optical-encoder",
         title="phase mask and sensor of a train-mask run",
+        summary="Shows the photo as the camera of a train-mask run would have recorded it.",
         source="own",
         threats=frozenset({Threat.sensor, Threat.dodge}),
         auxiliary_data="the faces that the mask was trained on, at design time only",

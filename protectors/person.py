@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from protectors.base import PhotoProtector
+from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.canvas import Canvas
 from protectors.errors import ProtectorError
 
@@ -25,9 +26,11 @@ class PersonProtector(PhotoProtector):
         settings: see :class:`PhotoProtector`.
 
     Attributes:
+        mask_px: R where all masks have one size, or None where they have the size of the photos.
         variants: (V,) where a person has V masks of which :meth:`pattern` chooses; () where it has one.
     """
 
+    mask_px: int | None = None
     variants: tuple[int, ...] = ()
 
     def __init__(self, surrogates: tuple[str, ...], /, *, levels: int, **settings: float | str | None) -> None:
@@ -39,6 +42,10 @@ class PersonProtector(PhotoProtector):
     @abstractmethod
     def masks(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Masks (K, *variants, 3, R, R) of the K people, in rising order of their numbers; checked arguments."""
+
+    def usable(self, masks: Tensor) -> Tensor:
+        """Which masks (M, 3, R, R) can change a photo, (M,) bool; here, those that move some value by half a level."""
+        return masks.flatten(1).abs().amax(1) * TOP_LEVEL > 0.5
 
     def pattern(self, images: Tensor, points5: Tensor, masks: Tensor) -> Tensor:
         """What is added to photos, before it is cut to the budget; here, the mask as it is.
@@ -62,12 +69,23 @@ class PersonProtector(PhotoProtector):
         """Make the masks of these people; those of others are forgotten.
 
         Raises:
-            ProtectorError: There is no photo.
+            ProtectorError: There is no photo, or a mask was found that changes nothing.
         """
         if len(images) == 0:
             raise ProtectorError(f"{self.about.name} needs at least one photo of each person, got none.")
-        self._people = torch.unique(identity)
-        self._masks = self.masks(images, points5, identity, generator).detach()
+        people, masks = torch.unique(identity), self.masks(images, points5, identity, generator).detach()
+        idle = people[~self._each_usable(masks)].tolist()
+        if idle:
+            raise ProtectorError(
+                f"{self.about.name} found a mask that changes nothing for {len(idle)} of {len(people)} people; show "
+                "other photos of them, or more."
+            )
+        self._people, self._masks = people, masks
+
+    def _each_usable(self, masks: Tensor) -> Tensor:
+        """Whether all variants of a mask (K, *variants, 3, R, R) can change a photo, (K,) bool."""
+        each = self.usable(masks.reshape(-1, *masks.shape[-3:]))
+        return each.reshape(len(masks), math.prod(self.variants)).all(1)
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Photos with the mask of the person; see :meth:`PhotoProtector.change`.
@@ -93,7 +111,7 @@ class PersonProtector(PhotoProtector):
         """Take up what :meth:`enrolment` gave, instead of :meth:`fit`.
 
         Raises:
-            ProtectorError: Something else was given.
+            ProtectorError: Something else was given, or masks that would leave every photo as it is.
         """
         people, masks = kept.get("people"), kept.get("masks")
         if (
@@ -102,6 +120,16 @@ class PersonProtector(PhotoProtector):
             or not bool(torch.isfinite(masks).all()) or not bool((people[1:] > people[:-1]).all())
         ):  # fmt: skip
             raise ProtectorError(f"this is no enrolment of {self.about.name}; enrol the person again.")
+        if self.mask_px is not None and len(masks) and masks.shape[-1] != self.mask_px:
+            raise ProtectorError(
+                f"{self.about.name} takes masks of {self.mask_px} pixels, and this enrolment has one of "
+                f"{masks.shape[-1]}; enrol the person again."
+            )
+        if not bool(self._each_usable(masks).all()):
+            raise ProtectorError(
+                f"this enrolment of {self.about.name} holds a mask that would leave every photo as it is; enrol the "
+                "person again."
+            )
         self._people, self._masks = people.clone(), masks.clone()
 
 

@@ -36,6 +36,9 @@ _NEWTON_STEPS = 8
 #: Least slope there: a mask that is nothing gets a strength that is finite.
 _LEAST = 1e-12
 
+#: How far the length of a mask may be from 1; rounding alone stays far below.
+_LENGTH = 1e-3
+
 #: Step of a mask of unit length, by the share of all steps done; decay of the sum of directions.
 RATES, DECAY = ((0.0, 0.2), (0.5, 0.1), (0.8, 0.05)), 0.8
 
@@ -85,6 +88,8 @@ class PersonCloak(PersonProtector):
     about = Declaration(
         name="person-cloak",
         title="several masks per person, worn on the face, apart from clean and protected photos",
+        summary="Learns a person once from a few photos, then protects any photo of that person at once.",
+        recommended=True,
         source="own",
         threats=frozenset({Threat.dodge}),
         stores="masks of each person",
@@ -92,6 +97,8 @@ class PersonCloak(PersonProtector):
         person_specific=True,
         additive=True,
     )
+
+    mask_px = SIDE_PX
 
     def __init__(
         self,
@@ -161,6 +168,10 @@ class PersonCloak(PersonProtector):
             rate = [rate for share, rate in RATES if step >= share * self._steps][-1]
             masks = unit_l2(masks + rate * direction)
         return masks.unflatten(0, (count, variants))
+
+    def usable(self, masks: Tensor) -> Tensor:
+        """Which masks (M, 3, R, R) have length 1, as all that are made here: their strength is found on the photo."""
+        return (torch.linalg.vector_norm(masks.flatten(1), dim=1) - 1).abs() < _LENGTH
 
 
 def worn(images: Tensor, points5: Tensor, masks: Tensor, ssim: float) -> Tensor:

@@ -50,6 +50,9 @@ class PhotoCloak(PhotoProtector):
     about = Declaration(
         name="photo-cloak",
         title="cloak of one photo, seen through random views, bounded by SSIM",
+        summary="Changes a single photo, within a bound of visible change, until several recognisers no "
+        "longer match the face.",
+        recommended=True,
         source="own",
         threats=frozenset({Threat.dodge}),
         deterministic=False,

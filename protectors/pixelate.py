@@ -27,6 +27,7 @@ class Pixelate(PhotoProtector):
     about = Declaration(
         name="pixelate",
         title="mosaic of squares",
+        summary="Turns the photo into a mosaic of squares; the evaluation compares with it.",
         source="control",
         threats=frozenset({Threat.dodge}),
         differentiable=True,

@@ -38,23 +38,24 @@ OTHER = "other:"
 
 _PARTS = ("declaration", "photo_px", "fit", "protect", "blur", "target")
 
+# What a user should look at first stands first: recommended methods, ours, published ones, optics, controls.
 _OWN = {
+    "photo-cloak": "protectors.photo_cloak:PhotoCloak",
+    "person-cloak": "protectors.person_cloak:PersonCloak",
+    "feed-forward": "protectors.feed_forward:FeedForward",
+    "sparse": "protectors.sparse:Sparse",
+    "opom": "protectors.opom:Opom",
+    "apf": "protectors.apf:Apf",
+    "tip-im": "protectors.tip_im:TipIm",
+    "dfpp": "protectors.dfpp:Dfpp",
+    "fawkes": "protectors.fawkes:Fawkes",
+    "em": "protectors.em:Em",
+    "rem": "protectors.rem:Rem",
+    "optical-encoder": "protectors.optical_encoder:OpticalEncoder",
     "identity": "protectors.identity:Identity",
     "gaussian-blur": "protectors.blur:GaussianBlur",
     "pixelate": "protectors.pixelate:Pixelate",
     "noise": "protectors.noise:Noise",
-    "optical-encoder": "protectors.optical_encoder:OpticalEncoder",
-    "em": "protectors.em:Em",
-    "rem": "protectors.rem:Rem",
-    "opom": "protectors.opom:Opom",
-    "dfpp": "protectors.dfpp:Dfpp",
-    "apf": "protectors.apf:Apf",
-    "fawkes": "protectors.fawkes:Fawkes",
-    "tip-im": "protectors.tip_im:TipIm",
-    "photo-cloak": "protectors.photo_cloak:PhotoCloak",
-    "person-cloak": "protectors.person_cloak:PersonCloak",
-    "sparse": "protectors.sparse:Sparse",
-    "feed-forward": "protectors.feed_forward:FeedForward",
 }
 
 # A comma ends a value only where the next setting follows, so that paths may hold commas.
@@ -94,8 +95,21 @@ class Registered:
     package: str
 
     @property
+    def line(self) -> str:
+        """One line for whoever chooses a method: what it does and whom it is for."""
+        does = self.about.summary or f"{self.about.title[:1].upper()}{self.about.title[1:]}."
+        if self.about.control:
+            return f"{does} A control, no protection."
+        return f"{does} Recommended." if self.about.recommended else f"{does} For comparison and research."
+
+    @property
     def usage(self) -> str:
-        """How to name it, as in ``gaussian-blur:sd=0.1,px=128``; settings that may be left empty are not shown."""
+        """How to name it, as in ``gaussian-blur:sd=0.1,px=128``; settings that may be left empty are not shown.
+
+        It can be given as it stands, unless it holds a word in capitals, which stands for a value that has no default.
+        """
+        if self.about.example:
+            return f"{self.about.name}:{self.about.example}"
         shown = [
             f"{p.name}={p.name.upper() if p.required else p.default}"
             for p in self.parameters
@@ -105,7 +119,7 @@ class Registered:
 
 
 def names() -> list[str]:
-    """Names of all protectors, our own first."""
+    """Names of all protectors: ours, with recommended ones first and controls last, then those of other packages."""
     return list(_entries())
 
 

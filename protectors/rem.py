@@ -87,6 +87,7 @@ class Rem(PhotoProtector):
     about = Declaration(
         name="rem",
         title="robust error-minimising noise",
+        summary="Adds noise that spoils the training of a recogniser, also of one that is trained adversarially.",
         source="Fu, He, Liu, Shen and Tao, ICLR 2022",
         threats=frozenset({Threat.poison}),
         auxiliary_data=FILL,

@@ -60,6 +60,7 @@ class Sparse(PhotoProtector):
     about = Declaration(
         name="sparse",
         title="a few pixels",
+        summary="Recolours a few pixels of the face.",
         source="own",
         threats=frozenset({Threat.dodge}),
         deterministic=False,

@@ -94,6 +94,7 @@ class TipIm(PhotoProtector):
     about = Declaration(
         name="tip-im",
         title="led to the easiest of ten people, batch kept natural",
+        summary="Leads each photo to whichever of ten other people it reaches most easily.",
         source="Yang et al., ICCV 2021",
         threats=frozenset({Threat.dodge, Threat.impersonate}),
         auxiliary_data="a photo of each of ten target people, synthetic unless given",

@@ -214,7 +214,7 @@ def _show_methods(json_output: bool) -> None:
     known = [registered(name) for name in names()]
     if not json_output:
         for one in known:
-            show(f"{one.about.name}: {one.about.title}")
+            show(f"{one.about.name}: {one.line}")
             show(f"  source    {one.about.source}")
             claims = ", ".join(sorted(one.about.threats)) or "nothing"
             show(f"  claims    {claims}{' (control)' if one.about.control else ''}")
@@ -226,6 +226,8 @@ def _show_methods(json_output: bool) -> None:
         {
             "name": one.about.name,
             "title": one.about.title,
+            "summary": one.line,
+            "recommended": one.about.recommended,
             "source": one.about.source,
             "threats": sorted(one.about.threats),
             "auxiliary_data": one.about.auxiliary_data,

@@ -22,7 +22,7 @@ from faces import weights
 from faces.dlib_resnet import DlibResNet
 from faces.faceres import FaceRes
 from faces.families import load_recogniser, recogniser_names
-from faces.protection import Protector
+from faces.protection import Enrolling, Protector
 from faces.recognisers import SFace, load_sface
 from optishield.run.folder import RunFolder
 from protectors import registry
@@ -412,6 +412,32 @@ def test_declaration_says_what_it_must(row: Row, run: Path) -> None:
     assert said.title and said.source and said.auxiliary_data and said.stores
     assert registry.registered(said.name).about == type(protector).about
     assert said.control == (said.source == "control")
+
+
+@each
+def test_enrolment_that_changes_nothing_is_refused(row: Row, run: Path) -> None:
+    protector = made(row, run)
+    if not protector.declaration.person_specific:
+        return
+    assert isinstance(protector, Enrolling)
+    kept = protector.enrolment()
+    name = protector.declaration.name
+    for worthless in (0.0, 1e-40, 1e-6):
+        with pytest.raises(ProtectorError, match=rf"^this enrolment of {name} holds a mask that would leave"):
+            protector.enrol({**kept, "masks": torch.full_like(kept["masks"], worthless)})
+    for broken in (
+        {"people": kept["people"]},
+        {**kept, "masks": kept["masks"].double()},
+        {**kept, "masks": kept["masks"] * torch.nan},
+        {**kept, "masks": kept["masks"][..., :-1]},
+        {**kept, "people": kept["people"].expand(2)},
+    ):
+        with pytest.raises(ProtectorError, match=f"^this is no enrolment of {name}; enrol the person again"):
+            protector.enrol(broken)
+    # What was kept before is still in place.
+    again = protector.enrolment()
+    assert all(torch.equal(value, again[key]) for key, value in kept.items())
+    protector.enrol(kept)
 
 
 @each

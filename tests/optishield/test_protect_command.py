@@ -387,4 +387,7 @@ def test_list_shows_what_the_registry_holds(capsys: Any) -> None:
     assert methods["gaussian-blur"]["usage"] == "gaussian-blur:sd=0.1,px=128"
     assert {"stores", "auxiliary_data", "presets", "person_specific", "title", "package"} <= set(noise)
     assert main(["protect", "--list"]) == 0
-    assert "pixelate: mosaic of squares" in capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("photo-cloak: Changes a single photo")
+    assert shown[0].endswith(" Recommended.")
+    assert "  usage     noise:linf=0.03" in shown

@@ -64,7 +64,7 @@ def test_unseen_photos_lose_far_more_than_noise_takes(heads: Faces) -> None:
     noisy = likeness(protected(make_protector("noise:linf=0.0314"), unseen), unseen, shown)
     cloaked = likeness(protected(fitted(Opom(), shown), unseen), unseen, shown)
     assert bool((before - noisy < 0.1).all())
-    assert bool((before - cloaked > 0.2).all())
+    assert bool((before - cloaked > 0.15).all())
 
 
 def test_one_step_follows_the_mean_gradient(heads: Faces) -> None:

@@ -170,7 +170,9 @@ def test_means_of_what_counts() -> None:
 def test_levels_of_a_photo_choose_its_mask(heads: Faces) -> None:
     shown = some(heads, 0, 1)
     cloak = PersonCloak(surrogates="sface", masks=2)
-    masks = torch.randn(1, 2, 3, 112, 112, generator=seeded(8))
+    masks = functional.normalize(torch.randn(1, 2, 3 * 112 * 112, generator=seeded(8)), dim=2).reshape(
+        1, 2, 3, 112, 112
+    )
     cloak.enrol({"people": shown.identity[:1], "masks": masks})
     image = shown.images[:1].clone()
     other = image.clone()
@@ -193,6 +195,9 @@ def test_enrolment_is_all_that_is_kept_and_fits_any_size(heads: Faces, cloaks: d
     small = functional.interpolate(unseen.images, size=(56, 56), mode="area")
     result = second.protect(small, (unseen.points5 + 0.5) / 2 - 0.5, unseen.identity, seeded(1))
     assert not torch.equal(result, small)
+    single = kept["masks"][..., :1, :1] / kept["masks"][..., :1, :1].norm(dim=2, keepdim=True)
+    with pytest.raises(ProtectorError, match="takes masks of 112 pixels, and this enrolment has one of 1;"):
+        PersonCloak(surrogates="sface", masks=2).enrol({**kept, "masks": single})
     with pytest.raises(ProtectorError, match="this is no enrolment of person-cloak"):
         PersonCloak(surrogates="sface", masks=3).enrol(kept)
 

@@ -88,15 +88,38 @@ def test_registered_lists_settings_with_defaults() -> None:
 def test_what_is_shown_as_usage_can_be_made() -> None:
     for name in names():
         known = registered(name)
-        if not any(parameter.required for parameter in known.parameters) and name != "noise":
-            assert make_protector(known.usage).declaration == make_protector(name).declaration
+        if any(parameter.required for parameter in known.parameters):
+            assert name == "optical-encoder"
+            continue
+        made = make_protector(known.usage).declaration
+        if not known.about.example:
+            assert made == make_protector(name).declaration
+    assert registered("noise").usage == "noise:linf=0.03"
+
+
+def test_recommended_methods_come_first_and_controls_last() -> None:
+    shown = [registered(name) for name in names()]
+    places = [(one.about.control, not one.about.recommended) for one in shown]
+    assert places == sorted(places)
+    assert [one.about.name for one in shown if one.about.recommended] == ["photo-cloak", "person-cloak"]
+    for one in shown:
+        sentence = one.line.removesuffix(" Recommended.").removesuffix(" A control, no protection.")
+        sentence = sentence.removesuffix(" For comparison and research.")
+        assert sentence.endswith(".")
+        assert sentence[0].isupper()
+        assert sentence == one.about.summary
+
+
+def test_package_without_a_summary_is_described_by_its_title(package: Path) -> None:
+    register(package, "cloak = cloak_kit:Cloak")
+    assert registered("cloak").line == "A test. For comparison and research."
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
         ("pixelat", r"^there is no protector 'pixelat'; did you mean pixelate\?$"),
-        ("", r"^there is no protector ''; choose one of identity, gaussian-blur, "),
+        ("", r"^there is no protector ''; choose one of photo-cloak, person-cloak, "),
         ("Pixelate:cells=3", r"there is no protector 'Pixelate'; did you mean pixelate\?$"),
         ("pixelate:cell=3", r"^pixelate has no setting 'cell'; did you mean cells\?$"),
         ("pixelate:x=3", r"^pixelate has no setting 'x'; choose one of cells\.$"),
