@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from codesign import masks
+from codesign.baselines import ELECTRONS, Family, Kind, Parameter, find
 from codesign.config import OpticsConfig, SensorConfig, TrainMaskConfig
-from codesign.cotrain import wrapped_mask
 from codesign.errors import CodesignError
-from optics import FieldStop, FlatMask, get_material, random_mask
+from faces.samples import linear_to_srgb
+from optics import FlatMask, get_material, random_mask
 from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf, gaussian_psf
 
-Kind = Literal["mask", "flat", "gaussian", "defocus", "random-mask"]
-Parameter = Literal["electrons_at_white", "blur_sd_cells", "focus_distance_m", "relief_spread"]
-
-BASELINE_ELECTRONS = 4000.0
-NEAREST_FOCUS_M = 0.012
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,10 @@ class CameraSpec:
     """Everything that tells one camera of a run from another; small enough for JSON.
 
     Attributes:
-        name: used for files and in the results.
-        kind: what sits in the pupil.
-        exposure: sensor and exposure.
-        value: blur in cells (``gaussian``), focus distance in metres (``defocus``) or spread of the controls
+        name: Name in files and in the results.
+        kind: What sits in the pupil.
+        exposure: Sensor and exposure.
+        value: Blur in cells (``gaussian``), focus distance in metres (``defocus``) or spread of the controls
             (``random-mask``).
     """
 
@@ -42,42 +40,40 @@ class CameraSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; :meth:`from_json` takes them back."""
-        return asdict(self)
+        return {"name": self.name, "kind": self.kind, "exposure": self.exposure.to_json(), "value": self.value}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CameraSpec:
         """The camera that :meth:`to_json` described."""
-        return cls(values["name"], values["kind"], _exposure(values["exposure"]), values["value"])
-
-
-def _exposure(values: Mapping[str, Any]) -> Exposure:
-    stop = values.get("field_stop")
-    return Exposure(
-        **{
-            **values,
-            "filter_weights": tuple(values["filter_weights"]),
-            "field_stop": None if stop is None else FieldStop(**stop),
-        }
-    )
+        return cls(values["name"], values["kind"], Exposure.from_json(values["exposure"]), values["value"])
 
 
 def geometry_of(optics: OpticsConfig) -> Geometry:
     """The geometry that all cameras of a run share."""
-    return Geometry(**optics.model_dump())
+    return Geometry.from_json(optics.model_dump())
 
 
 def exposure_of(sensor: SensorConfig) -> Exposure:
     """The exposure of our own camera."""
-    return _exposure(sensor.model_dump())
+    values = sensor.model_dump()
+    stop = values.pop("field_stop")
+    shown = stop.pop("enabled")
+    return Exposure.from_json({**values, "field_stop": stop if shown else None})
 
 
-def build(spec: CameraSpec, config: TrainMaskConfig, mask: Mapping[str, Tensor] | None = None) -> EncoderCamera:
+def build(
+    spec: CameraSpec,
+    config: TrainMaskConfig,
+    mask: Mapping[str, Tensor] | None = None,
+    device: torch.device = CPU,
+) -> EncoderCamera:
     """Make a camera.
 
     Args:
-        spec: which one.
-        config: configuration of the run; random relief comes from its seed.
-        mask: state of the designed mask, for the kind ``mask``.
+        spec: Which one.
+        config: Configuration of the run; random relief comes from its seed.
+        mask: State of the designed mask, for the kind ``mask``.
+        device: Where the camera is to compute.
 
     Raises:
         CodesignError: If the mask's state is missing.
@@ -85,14 +81,15 @@ def build(spec: CameraSpec, config: TrainMaskConfig, mask: Mapping[str, Tensor] 
     """
     geometry = geometry_of(config.optics)
     if spec.kind == "gaussian":
-        return EncoderCamera(gaussian_psf(_value(spec), geometry.psf_cells), spec.exposure, geometry.scene_px)
+        blur = gaussian_psf(_value(spec), geometry.psf_cells)
+        return EncoderCamera(blur, spec.exposure, geometry.scene_px).eval().to(device)
     if spec.kind == "defocus":
         geometry = replace(geometry, focus_distance_m=_value(spec))
     grid, settings = geometry.grid, config.mask
     if spec.kind == "mask":
         if mask is None:
             raise CodesignError(f"the camera {spec.name!r} needs the state of the designed mask.")
-        relief = wrapped_mask(config, grid, dict(mask))
+        relief = masks.load(settings, grid, mask)
     elif spec.kind == "random-mask":
         generator = torch.Generator().manual_seed(config.seed)
         material = get_material(settings.material)
@@ -102,7 +99,7 @@ def build(spec: CameraSpec, config: TrainMaskConfig, mask: Mapping[str, Tensor] 
         relief = FlatMask(grid)
     source = MaskPsf(geometry, relief.requires_grad_(False))
     source.check()
-    return EncoderCamera(source, spec.exposure, geometry.scene_px).eval()
+    return EncoderCamera(source, spec.exposure, geometry.scene_px).eval().to(device)
 
 
 def _value(spec: CameraSpec) -> float:
@@ -123,6 +120,18 @@ def clean(config: TrainMaskConfig) -> CameraSpec:
     return CameraSpec("clean", "flat", exposure)
 
 
+def displayed(exposure: Exposure, frames: Tensor, restore: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Frames as a display shows them: white at one, on the display curve; one fixed map for a camera.
+
+    Args:
+        exposure: Sensor that the frames (N, C, n, n) come from.
+        frames: Black 0, top code 1.
+        restore: What is done to the light in between, for example a Wiener filter.
+    """
+    light = frames * (exposure.full_well_e / exposure.electrons_at_white)
+    return linear_to_srgb((light if restore is None else restore(light)).clamp(0.0, 1.0))
+
+
 def relief_m(camera: EncoderCamera) -> Tensor:
     """Height map (P, P) in metres of what sits in the pupil of a camera.
 
@@ -139,12 +148,12 @@ class Baseline:
     """A family of cameras with one parameter that makes landmarks worse.
 
     Attributes:
-        spec: the camera at the start of the search.
-        parameter: what is tuned.
-        best: parameter at which the camera sees best.
-        worst: end of the search.
-        finer: pixel counts to go on to when even the best parameter sees worse than ours.
-        ablation: which part of our own camera it lacks, in words; such a camera says what that part adds, not what
+        spec: The camera at the start of the search.
+        parameter: What is tuned.
+        best: Parameter at which the camera sees best.
+        worst: End of the search.
+        finer: Pixel counts to go on to when even the best parameter sees worse than ours.
+        ablation: Which part of our own camera it lacks, in words; such a camera says what that part adds, not what
             others achieve. Empty for a baseline proper.
     """
 
@@ -200,44 +209,27 @@ class Baseline:
 
 
 def baselines(config: TrainMaskConfig) -> list[Baseline]:
-    """The baseline families that the configuration asks for."""
+    """The baselines that the configuration asks for, made of the rows of :data:`codesign.baselines.FAMILIES`."""
+    counts = config.proof.mono_pixels
     found: list[Baseline] = []
-    for name in config.proof.baselines:
-        if name == "mono-pixels":
-            counts = config.proof.mono_pixels
-            names = [name if len(counts) == 1 else f"{name}-{count}" for count in counts]
-            found += [_family(name, label, count, config) for label, count in zip(names, counts, strict=True)]
+    for family in (find(name) for name in config.proof.baselines):
+        if family.each_count and len(counts) > 1:
+            found += [_baseline(family, f"{family.name}-{count}", count, config) for count in counts]
         else:
-            found.append(_family(name, name, config.proof.mono_pixels[0], config))
+            found.append(_baseline(family, family.name, counts[0], config))
     return found
 
 
-def _family(name: str, label: str, pixels: int, config: TrainMaskConfig) -> Baseline:
-    """One family, started near where its error was found to meet that of the default camera."""
-    sensor = exposure_of(config.sensor)
-    bright = Exposure(
-        pixels, False, sensor.filter_weights, BASELINE_ELECTRONS, BASELINE_ELECTRONS, sensor.read_noise_e, 8, 0.0,
-        sensor.metering,
-    )  # fmt: skip
-    if name == "mono-pixels":
-        dim = replace(bright, electrons_at_white=200.0, full_well_e=200.0)
-        return Baseline(CameraSpec(label, "flat", dim), "electrons_at_white", BASELINE_ELECTRONS, 1.0)
-    if name == "gaussian-blur":
-        return Baseline(CameraSpec(label, "gaussian", bright, 2.0), "blur_sd_cells", 0.3, 16.0)
-    if name == "defocus":
-        focus = config.optics.object_distance_m
-        start = 1 / (30 + 1 / focus)
-        return Baseline(CameraSpec(label, "defocus", bright, start), "focus_distance_m", focus, NEAREST_FOCUS_M)
-    if name == "low-resolution":
-        coarse = replace(bright, colour=True, pixels=8)
-        return Baseline(CameraSpec(label, "flat", coarse), "electrons_at_white", BASELINE_ELECTRONS, 1.0, (16, 32))
-    if name == "random-mask":
-        # Rougher relief than 1.5 outruns the samples of the pupil, whatever the seed.
-        return Baseline(CameraSpec(label, "random-mask", bright, 0.3), "relief_spread", 0.01, 1.5)
-    best = max(BASELINE_ELECTRONS, sensor.electrons_at_white)
-    if name == "same-field-mono-pixels":
-        # With the stop an ordinary sensor needs most of the light, or finer pixels, to see landmarks as well as ours.
-        behind = replace(bright, field_stop=sensor.field_stop)
-        lacks = "the converter and the mask"
-        return Baseline(CameraSpec(label, "flat", behind), "electrons_at_white", best, 1.0, (32, 64), lacks)
-    return Baseline(CameraSpec(label, "flat", sensor), "electrons_at_white", best, 1.0, ablation="the mask")
+def _baseline(family: Family, label: str, pixels: int, config: TrainMaskConfig) -> Baseline:
+    exposure = exposure_of(config.sensor)
+    if not family.ours:
+        stop = exposure.field_stop if family.behind_stop else None
+        exposure = Exposure(
+            pixels, False, exposure.filter_weights, ELECTRONS, ELECTRONS, exposure.read_noise_e, 8, 0.0,
+            exposure.metering, stop,
+        )  # fmt: skip
+        exposure = replace(exposure, **family.sensor)
+    span = family.span(config)
+    spec = CameraSpec(label, family.kind, exposure)
+    made = Baseline(spec, family.parameter, span.best, span.worst, family.finer, family.lacks)
+    return replace(made, spec=made.at(span.start))

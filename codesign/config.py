@@ -6,73 +6,104 @@ the mask come out of the experiments in ``docs/experiments.md``.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from codesign.baselines import NAMES as BASELINES
 
 Budget = Literal["smoke", "quick", "standard", "full"]
-BaselineName = Literal[
-    "mono-pixels",
-    "gaussian-blur",
-    "defocus",
-    "low-resolution",
-    "random-mask",
-    "same-field-mono-pixels",
-    "same-sensor-no-mask",
-]
+#: Materials that a mask can be made of, by their names in ``optics.materials`` (which needs torch).
+MATERIALS = (
+    "fused-silica", "bk7", "calcium-fluoride", "silicon-nitride", "pmma", "polycarbonate", "polystyrene", "pdms",
+    "noa61",
+)  # fmt: skip
+
+
+def _known(what: str, names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        # Case, spaces and underscores are read as ``optics.get_material`` reads them.
+        if value.lower().replace("_", "-").replace(" ", "-") not in names:
+            raise ValueError(f"no {what} is called {value!r}; choose one of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+BaselineName = Annotated[str, _known("baseline", BASELINES), Field(json_schema_extra={"enum": list(BASELINES)})]
+MaterialName = Annotated[str, _known("material", MATERIALS), Field(json_schema_extra={"examples": list(MATERIALS)})]
+
+# Upper bounds are far beyond what is useful. They catch slips of the exponent before anything is computed.
+_STEPS = 10_000_000
+_PEOPLE = 100_000  # of each part; synthetic people are numbered in millions
+_WEIGHT = 1e6
+Share = Annotated[float, Field(ge=0, le=1)]
+Wavelength = Annotated[float, Field(gt=1e-7, lt=2e-5)]
+PixelCount = Annotated[int, Field(ge=8, le=64)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A number that is not finite is never meant: it would end the run later, with other words.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class OpticsConfig(_Section):
     """Geometry that every camera of a run shares."""
 
-    focal_length_m: float = Field(4e-3, gt=0)
-    aperture_diameter_m: float = Field(0.5e-3, gt=0)
-    focus_distance_m: float = Field(1.0, gt=0, description="Distance the bare lens is focused on.")
-    object_distance_m: float = Field(1.0, gt=0, description="Distance of the faces from the pupil.")
-    frame_width_m: float = Field(0.24, gt=0, description="Width of the scene window at the object distance.")
-    scene_px: int = Field(64, ge=32, le=128, description="Samples across the window; one image cell each.")
-    wavelengths_m: tuple[float, float, float] = Field(
+    focal_length_m: float = Field(4e-3, gt=0, le=1)
+    aperture_diameter_m: float = Field(0.5e-3, gt=0, le=0.1)
+    focus_distance_m: float = Field(1.0, gt=0, le=1e6, description="Distance the bare lens is focused on.")
+    object_distance_m: float = Field(1.0, gt=0, le=1e6, description="Distance of the faces from the pupil.")
+    frame_width_m: float = Field(0.24, gt=0, le=1e6, description="Width of the scene window at the object distance.")
+    scene_px: int = Field(
+        64, ge=32, le=64, multiple_of=8, description="Samples across the window; one image cell each."
+    )
+    wavelengths_m: tuple[Wavelength, Wavelength, Wavelength] = Field(
         (620e-9, 540e-9, 460e-9), description="One wavelength for each of the red, green and blue scene channel."
     )
-    pupil_samples: int = Field(270, ge=32)
+    pupil_samples: int = Field(270, ge=32, le=2048)
 
 
 class FieldStopConfig(_Section):
     """Elliptical opening in front of the sensor, in shares of the window; see ``optics.FieldStop``."""
 
-    centre_x: float = Field(gt=0, lt=1)
-    centre_y: float = Field(gt=0, lt=1)
-    half_width: float = Field(gt=0, description="The less it shows of hair and jaw, the less identity.")
-    half_height: float = Field(gt=0)
-    edge: float = Field(gt=0, lt=1, description="Softness of the rim, share of the half axes.")
+    enabled: bool = Field(True, description="false takes the stop away: every pixel sees light.")
+    centre_x: float = Field(0.5, gt=0, lt=1)
+    centre_y: float = Field(0.54, gt=0, lt=1)
+    half_width: float = Field(0.28, gt=0, le=2, description="The less it shows of hair and jaw, the less identity.")
+    half_height: float = Field(0.295, gt=0, le=2)
+    edge: float = Field(0.03, gt=0, lt=1, description="Softness of the rim, share of the half axes.")
 
 
 class SensorConfig(_Section):
     """A sensor and its exposure, given as the photo-electrons that a white surface makes in one pixel."""
 
-    pixels: int = Field(gt=0, description="Pixels across the window; must divide optics.scene_px.")
+    pixels: PixelCount = Field(description="Pixels across the window; must divide optics.scene_px.")
     colour: bool = False
-    filter_weights: tuple[float, float, float] = Field(
+    filter_weights: tuple[Share, Share, Share] = Field(
         (1 / 3, 1 / 3, 1 / 3), description="Shares of red, green and blue in a monochrome pixel; they sum to 1."
     )
-    electrons_at_white: float = Field(gt=0)
-    full_well_e: float = Field(gt=0, description="Electrons at which a pixel saturates.")
-    read_noise_e: float = Field(gt=0, description="RMS electrons; no sensor is free of it.")
+    electrons_at_white: float = Field(gt=0, le=1e9)
+    full_well_e: float = Field(gt=0, le=1e9, description="Electrons at which a pixel saturates.")
+    read_noise_e: float = Field(gt=0, le=1e6, description="RMS electrons; no sensor is free of it.")
     bits: int = Field(8, ge=1, le=16)
-    black_level_dn: float = Field(0, ge=0)
+    black_level_dn: float = Field(0, ge=0, lt=65535)
     metering: Literal["fixed", "centre-weighted"] = Field(
         "fixed", description="Whether the exposure time follows a centre-weighted meter; for all cameras."
     )
-    field_stop: FieldStopConfig | None = Field(None, description="Opening of our own camera; baselines have none.")
+    field_stop: FieldStopConfig = Field(
+        FieldStopConfig(), description="Opening of our own camera; baselines proper have none."
+    )
 
     @model_validator(mode="after")
-    def _weights(self) -> Self:
-        if abs(sum(self.filter_weights) - 1) > 1e-6 or min(self.filter_weights) < 0:
+    def _consistent(self) -> Self:
+        if abs(sum(self.filter_weights) - 1) > 1e-6:
             raise ValueError("filter_weights must be three non-negative numbers that sum to 1")
+        if self.black_level_dn >= 2**self.bits - 1:
+            raise ValueError(
+                f"black_level_dn = {self.black_level_dn} must lie below the top code {2**self.bits - 1} of "
+                f"{self.bits} bits"
+            )
         return self
 
 
@@ -80,23 +111,23 @@ class MaskConfig(_Section):
     """The surface to be designed."""
 
     kind: Literal["free-form", "zernike"] = "free-form"
-    material: str = "fused-silica"
-    cells: int = Field(32, ge=4, description="Controls across the aperture of a free-form mask.")
-    terms: int = Field(120, ge=4, description="Noll terms of a Zernike mask.")
-    max_height_m: float = Field(4e-6, gt=0, description="Height range of the relief.")
-    start_spread: float = Field(0.02, ge=0, description="Spread of the random start; 0 starts flat.")
+    material: MaterialName = "fused-silica"
+    cells: int = Field(32, ge=4, le=512, description="Controls across the aperture of a free-form mask.")
+    terms: int = Field(120, ge=4, le=500, description="Noll terms of a Zernike mask.")
+    max_height_m: float = Field(4e-6, gt=0, le=1e-3, description="Height range of the relief.")
+    start_spread: float = Field(0.02, ge=0, le=100, description="Spread of the random start; 0 starts flat.")
 
 
 class DataConfig(_Section):
     """How many people, and how many captures of each."""
 
-    train_people: int = Field(ge=8)
-    calibration_people: int = Field(ge=4)
-    validation_people: int = Field(ge=4)
-    test_people: int = Field(ge=4)
-    train_captures: int = Field(16, ge=2)
-    test_captures: int = Field(10, ge=2, description="Captures of calibration, validation and test people.")
-    gallery_captures: int = Field(5, ge=1, description="Of these, enrolled; the others are probes.")
+    train_people: int = Field(ge=8, le=_PEOPLE)
+    calibration_people: int = Field(ge=4, le=_PEOPLE)
+    validation_people: int = Field(ge=4, le=_PEOPLE)
+    test_people: int = Field(ge=4, le=_PEOPLE)
+    train_captures: int = Field(16, ge=2, le=1000)
+    test_captures: int = Field(10, ge=2, le=1000, description="Captures of calibration, validation and test people.")
+    gallery_captures: int = Field(5, ge=1, le=1000, description="Of these, enrolled; the others are probes.")
 
     @model_validator(mode="after")
     def _probes(self) -> Self:
@@ -108,46 +139,65 @@ class DataConfig(_Section):
 class TrainingConfig(_Section):
     """Co-training of mask, decoder and adversaries."""
 
-    starts: int = Field(ge=1, description="Random starts; the best after screening is trained on.")
-    warmup_steps: int = Field(ge=0, description="Steps of decoder and adversaries before the mask moves.")
-    steps: int = Field(ge=1, description="Optics steps.")
-    adversary_steps: int = Field(3, ge=1, description="Adversary steps for each optics step.")
-    batch: int = Field(32, ge=8)
-    decoder_width: int = Field(8, ge=8, description="Width of the decoder during co-training; a full one follows.")
-    mask_rate: float = Field(0.02, gt=0)
-    network_rate: float = Field(2e-3, gt=0)
-    privacy_weight: float = Field(0.6, ge=0, description="Of the bounded recogniser loss, which stops at chance.")
-    subspace_weight: float = Field(0.02, ge=0, description="Of the closed-form identity information, in bits.")
-    inverter_weight: float = Field(0.1, ge=0, description="Of what a learned inverter gets back, bounded.")
-    window_weight: float = Field(1.0, ge=0, description="Of light outside the window.")
-    slope_weight: float = Field(0.05, ge=0, description="Of relief that is too steep for the samples of the pupil.")
-    reset_every: int = Field(150, ge=1, description="Optics steps after which one adversary starts anew, in turn.")
-    checkpoint_every: int = Field(50, ge=1)
+    starts: int = Field(ge=1, le=1000, description="Random starts; validation people decide which one is kept.")
+    screening_steps: int = Field(
+        0, ge=0, le=_STEPS,
+        description="Optics steps after which the best quarter of the starts goes on; 0 trains all to the end.",
+    )  # fmt: skip
+    warmup_steps: int = Field(ge=0, le=_STEPS, description="Steps of decoder and adversaries before the mask moves.")
+    steps: int = Field(ge=1, le=_STEPS, description="Optics steps.")
+    adversary_steps: int = Field(3, ge=1, le=1000, description="Adversary steps for each optics step.")
+    batch: int = Field(32, ge=8, le=4096)
+    decoder_width: int = Field(
+        8, ge=8, le=256, multiple_of=8, description="Width of the decoder during co-training; a full one follows."
+    )
+    mask_rate: float = Field(0.02, gt=0, le=10)
+    network_rate: float = Field(2e-3, gt=0, le=1)
+    privacy_weight: float = Field(
+        0.6, ge=0, le=_WEIGHT, description="Weight of the bounded recogniser loss, which stops at chance."
+    )
+    subspace_weight: float = Field(
+        0.02, ge=0, le=_WEIGHT,
+        description="Weight of the closed-form identity information, over the bits that name a person of the batch.",
+    )  # fmt: skip
+    inverter_weight: float = Field(
+        0.1, ge=0, le=_WEIGHT, description="Weight of what a learned inverter gets back, bounded."
+    )
+    window_weight: float = Field(1.0, ge=0, le=_WEIGHT, description="Weight of light outside the window.")
+    slope_weight: float = Field(
+        0.05, ge=0, le=_WEIGHT, description="Weight of relief that is too steep for the samples of the pupil."
+    )
+    reset_every: int = Field(
+        150, ge=1, le=_STEPS, description="Optics steps after which one adversary starts anew, in turn."
+    )
+    checkpoint_every: int = Field(50, ge=1, le=_STEPS)
 
 
 class DecoderConfig(_Section):
     """The heatmap decoder that every camera gets: same network, same steps."""
 
-    steps: int = Field(ge=1)
-    batch: int = Field(32, ge=2)
-    width: int = Field(16, ge=8)
-    rate: float = Field(3e-3, gt=0)
+    steps: int = Field(ge=1, le=_STEPS)
+    batch: int = Field(32, ge=2, le=4096)
+    width: int = Field(16, ge=8, le=256, multiple_of=8)
+    rate: float = Field(3e-3, gt=0, le=1)
 
 
 class ProofConfig(_Section):
     """Fresh attackers and baselines after the optics are frozen."""
 
     baselines: tuple[BaselineName, ...]
-    mono_pixels: tuple[int, ...] = Field(
+    mono_pixels: tuple[PixelCount, ...] = Field(
         (16,), min_length=1, description="Pixel counts of the monochrome baselines; the first is the one that blurs."
     )
-    scratch_steps: int = Field(ge=1)
-    fine_tune_steps: int = Field(ge=1)
-    wiener_fine_tune_steps: int = Field(ge=1)
-    unet_steps: int = Field(ge=1)
-    landmark_steps: int = Field(500, ge=1)
-    match_rounds: int = Field(3, ge=1, description="Decoders trained to bring a baseline to our landmark error.")
-    nme_tolerance: float = Field(0.004, gt=0)
+    scratch_steps: int = Field(ge=1, le=_STEPS)
+    fine_tune_steps: int = Field(ge=1, le=_STEPS)
+    wiener_fine_tune_steps: int = Field(ge=1, le=_STEPS)
+    unet_steps: int = Field(ge=1, le=_STEPS)
+    landmark_steps: int = Field(500, ge=1, le=_STEPS)
+    match_rounds: int = Field(
+        3, ge=1, le=100, description="Decoders trained to bring a baseline to our landmark error."
+    )
+    nme_tolerance: float = Field(0.004, gt=0, le=1)
     fmr: float = Field(0.01, gt=0, lt=1)
 
 
@@ -155,12 +205,12 @@ class TrainMaskConfig(_Section):
     """Everything that decides the result of ``optishield train-mask``."""
 
     budget: Budget
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     faces: str = Field("synthetic", description="'synthetic', or a folder with one folder of photos per person.")
     landmarks: Literal["five", "sixty-eight"] = Field(
         "five", description="Points that decoders find and release; the more, the more they tell about a person."
     )
-    workers: int = Field(2, ge=1, description="Processes; the result does not depend on it.")
+    workers: int = Field(2, ge=1, le=1024, description="Processes; the result does not depend on it.")
     optics: OpticsConfig = OpticsConfig()
     sensor: SensorConfig
     mask: MaskConfig = MaskConfig()
@@ -171,10 +221,11 @@ class TrainMaskConfig(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.optics.scene_px % self.sensor.pixels:
-            raise ValueError(
-                f"sensor.pixels = {self.sensor.pixels} must divide optics.scene_px = {self.optics.scene_px}"
-            )
+        counts = {"sensor.pixels": (self.sensor.pixels,), "proof.mono_pixels": self.proof.mono_pixels}
+        for key, values in counts.items():
+            for pixels in values:
+                if self.optics.scene_px % pixels:
+                    raise ValueError(f"{key} = {pixels} must divide optics.scene_px = {self.optics.scene_px}")
         return self
 
     @classmethod
@@ -200,9 +251,6 @@ _SENSOR: dict[str, Any] = {
     "read_noise_e": 2.0,
     "bits": 1,
     "metering": "centre-weighted",
-    "field_stop": {
-        "centre_x": 0.5, "centre_y": 0.54, "half_width": 0.28, "half_height": 0.295, "edge": 0.03,
-    },
 }  # fmt: skip
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -236,7 +284,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "train_people": 600, "calibration_people": 100, "validation_people": 60, "test_people": 200,
             "train_captures": 20, "test_captures": 12, "gallery_captures": 6,
         },
-        "training": {"starts": 8, "warmup_steps": 400, "steps": 1500},
+        "training": {"starts": 8, "screening_steps": 300, "warmup_steps": 400, "steps": 1500},
         "decoder": {"steps": 3000},
         "proof": {
             "baselines": [
@@ -253,7 +301,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "train_people": 1500, "calibration_people": 250, "validation_people": 150, "test_people": 500,
             "train_captures": 24, "test_captures": 12, "gallery_captures": 6,
         },
-        "training": {"starts": 16, "warmup_steps": 1000, "steps": 6000},
+        "training": {"starts": 16, "screening_steps": 1000, "warmup_steps": 1000, "steps": 6000},
         "decoder": {"steps": 10000},
         "proof": {
             "baselines": [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codesign.config import DecoderConfig
-from codesign.data import Part
+from codesign.data import Part, with_landmarks
 from evaluation.frame_attackers.encoded import channels_last
 from faces.landmarks import (
     HeatmapDecoder,
@@ -31,17 +31,19 @@ CHUNK = 256
 
 
 def relative_signal(camera: EncoderCamera, faces: FaceSet) -> Tensor:
-    """Noise-free pixels as shares of the electrons at white, float16 (N, C, n, n): the same at every exposure."""
-    return torch.cat([_signal(camera, camera.psf, part) for part in _chunks(faces)])
+    """Noise-free pixels as shares of the electrons at white, float16 (N, C, n, n): the same at every exposure.
 
-
-def _chunks(faces: FaceSet) -> list[Tensor]:
-    return [faces.subset(pick).linear() for pick in torch.arange(len(faces)).split(CHUNK)]
+    They lie on the device of the camera, as everything here that is computed with it.
+    """
+    with torch.no_grad():
+        psf = camera.psf
+    parts = torch.arange(len(faces)).split(CHUNK)
+    return torch.cat([_signal(camera, psf, faces.subset(part).linear()) for part in parts])
 
 
 def _signal(camera: EncoderCamera, psf: Tensor, scenes: Tensor) -> Tensor:
     with torch.no_grad():
-        return (camera.signal(scenes, psf) / camera.exposure.electrons_at_white).half()
+        return (camera.signal(scenes.to(psf.device), psf) / camera.exposure.electrons_at_white).half()
 
 
 def reader(camera: EncoderCamera) -> Callable[[Tensor, torch.Generator], Tensor]:
@@ -60,10 +62,10 @@ def augmented(camera: EncoderCamera, faces: FaceSet, seed: int, copies: int = CO
     mirrored, all before the light meets the camera. Every camera gets the same copies.
 
     Args:
-        camera: the camera.
-        faces: training faces.
-        seed: of the movements.
-        copies: copies of each scene.
+        camera: The camera.
+        faces: Training faces.
+        seed: Seed for the movements.
+        copies: Copies of each scene.
 
     Returns:
         Relative signals (N (1 + copies), C, n, n), float16, and all landmarks (N (1 + copies), 68, 2).
@@ -71,11 +73,11 @@ def augmented(camera: EncoderCamera, faces: FaceSet, seed: int, copies: int = CO
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         psf = camera.psf
-    signals, landmarks = [relative_signal(camera, faces)], [faces.landmarks]
+    signals, landmarks = [relative_signal(camera, faces)], [faces.landmarks.to(psf.device)]
     for _ in range(copies):
         for pick in torch.arange(len(faces)).split(CHUNK):
             part = faces.subset(pick)
-            scenes, points = _moved(part.linear(), part.landmarks, generator)
+            scenes, points = _moved(part.linear().to(psf.device), part.landmarks.to(psf.device), generator)
             signals.append(_signal(camera, psf, scenes))
             landmarks.append(points)
     return torch.cat(signals), torch.cat(landmarks)
@@ -84,11 +86,14 @@ def augmented(camera: EncoderCamera, faces: FaceSet, seed: int, copies: int = CO
 def _moved(scenes: Tensor, landmarks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     count, side = len(scenes), scenes.shape[-1]
 
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator, device=generator.device).to(scenes.device)
+
     def draw(reach: float, *shape: int) -> Tensor:
-        return (torch.rand(count, *shape, generator=generator) * 2 - 1) * reach
+        return (uniform(*shape) * 2 - 1) * reach
 
     turn, scale, shift = draw(0.105), torch.exp(draw(0.1)), draw(0.16, 2)
-    mirrored = torch.rand(count, generator=generator) < 0.5
+    mirrored = uniform() < 0.5
     sign = torch.where(mirrored, -1.0, 1.0)
     # Where each sample of the copy is taken from, in the -1 .. 1 coordinates of the scene.
     rows = [
@@ -102,7 +107,7 @@ def _moved(scenes: Tensor, landmarks: Tensor, generator: torch.Generator) -> tup
     at = (landmarks + 0.5) / half - 1
     back = torch.linalg.inv(matrix[:, :, :2])
     points = (torch.einsum("nij,npj->npi", back, at - matrix[:, None, :, 2]) + 1) * half - 0.5
-    points[mirrored] = points[mirrored][:, torch.tensor(mirror_order("sixty-eight"))]
+    points[mirrored] = points[mirrored][:, list(mirror_order("sixty-eight"))]
     return copies.clamp_min(0), points
 
 
@@ -110,9 +115,9 @@ class Decoder(nn.Module):
     """A heatmap decoder with the fixed affine map that brings the frames of its camera to ordinary contrast.
 
     Args:
-        network: the heatmap network.
-        mean: mean of training frames.
-        sd: standard deviation of training frames.
+        network: The heatmap network.
+        mean: Mean of training frames.
+        sd: Standard deviation of training frames.
     """
 
     def __init__(self, network: HeatmapDecoder, mean: float = 0.5, sd: float = 0.25) -> None:
@@ -120,8 +125,9 @@ class Decoder(nn.Module):
         self.network = network
         self.mean: Tensor
         self.sd: Tensor
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("sd", torch.tensor(sd))
+        device = next(network.parameters()).device
+        self.register_buffer("mean", torch.tensor(mean, device=device))
+        self.register_buffer("sd", torch.tensor(sd, device=device))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Heatmap logits (N, K, 32, 32) of frames (N, C, n, n)."""
@@ -138,10 +144,10 @@ class Decoder(nn.Module):
 def new_decoder(
     camera: EncoderCamera, config: DecoderConfig, which: LandmarkSet, mean: float = 0.5, sd: float = 0.25
 ) -> Decoder:
-    """An untrained decoder of a landmark set for a camera; weights come from the global generator."""
+    """An untrained decoder of a landmark set on the device of a camera; weights come from the global generator."""
     exposure, channels = camera.exposure, 3 if camera.exposure.colour else 1
     network = HeatmapDecoder(channels, exposure.pixels, config.width, camera.scene_px, points=points_in(which))
-    return channels_last(Decoder(network, mean, sd)).eval()
+    return channels_last(Decoder(network, mean, sd)).eval().to(camera.weights.device)
 
 
 def train_decoder(
@@ -160,17 +166,22 @@ def train_decoder(
     distance: the first finds the place from anywhere, the second is what is measured.
 
     Args:
-        camera: the camera.
-        signals: relative signals of (augmented) training scenes.
-        landmarks: (N, 68, 2), all of each.
-        config: network and schedule.
-        which: the points it learns to find.
-        seed: of weights, batches and noise.
-        steps: training steps.
+        camera: The camera.
+        signals: Relative signals of (augmented) training scenes.
+        landmarks: (N, 68, 2), all landmarks of each.
+        config: Network and schedule.
+        which: The points it learns to find.
+        seed: Seed for weights, batches and noise.
+        steps: Training steps.
     """
     generator = torch.Generator().manual_seed(seed)
     true, unit, read = released(landmarks, which), interocular(landmarks), reader(camera)
-    sample = read(signals[torch.randint(len(signals), (512,), generator=generator)], generator)
+
+    def draw(count: int) -> Tensor:
+        drawn = torch.randint(len(signals), (count,), generator=generator, device=generator.device)
+        return drawn.to(signals.device)
+
+    sample = read(signals[draw(512)], generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = new_decoder(camera, config, which, float(sample.mean()), float(sample.std().clamp_min(1e-6)))
@@ -178,7 +189,7 @@ def train_decoder(
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=config.rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.rate, total_steps=steps, pct_start=0.2)
     for _ in range(steps):
-        pick = torch.randint(len(signals), (config.batch,), generator=generator)
+        pick = draw(config.batch)
         frames = read(signals[pick], generator).contiguous(memory_format=torch.channels_last)
         truth = true[pick]
         logits = decoder(frames)
@@ -207,7 +218,7 @@ class Released:
 
     def error(self, part: Part, which: LandmarkSet) -> float:
         """Normalised mean error against the true points of the set that was released."""
-        true = part.faces.landmarks
+        true = part.faces.landmarks.to(self.landmarks.device)
         return float(nme(self.landmarks, released(true, which), interocular(true)).mean())
 
 
@@ -219,9 +230,7 @@ def release(decoder: Decoder, camera: EncoderCamera, signals: Tensor, seed: int)
 
 def teach(parts: dict[str, Part], teacher: Decoder, camera: EncoderCamera, seed: int) -> dict[str, Part]:
     """Fill in the landmarks of photographs by a teacher of all 68 that reads sharp, bright frames of them."""
-    from codesign.data import with_landmarks
-
     return {
-        name: with_landmarks(part, release(teacher, camera, relative_signal(camera, part.faces), seed).landmarks)
+        name: with_landmarks(part, release(teacher, camera, relative_signal(camera, part.faces), seed).landmarks.cpu())
         for name, part in parts.items()
     }

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codesign.cameras import CameraSpec, build, geometry_of, ours, relief_m
+from codesign.attackers import restorers
+from codesign.cameras import CameraSpec, build, displayed, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
 from codesign.decoders import Decoder, new_decoder
+from codesign.files import MASK
 from codesign.proof import report_rows
 from faces.landmarks import points_in, released
-from faces.samples import linear_to_srgb
 from ground.pool import derived_seed
 from ground.protocols import RunStore
+from sim.stored import StoredCamera
 
 POINT_NAMES = {
     "five": "five landmarks: right eye, left eye (of the subject), nose tip, right and left mouth corner",
     "sixty-eight": "68 landmarks in iBUG order",
 }
-RESTORERS = {"wiener": "wiener-sface", "unet": "unet-inverter"}
 
 
 def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, Any]) -> None:
@@ -37,7 +34,7 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, An
     Files: ``mask.json`` and ``mask_height_m.npy`` (beside ``mask.safetensors``, the controls), ``psf.npy``,
     ``camera.json``, ``decoder.safetensors``, ``decoder.json``, ``README.md``.
     """
-    state = run.read_tensors("mask.safetensors")
+    state = run.read_tensors(MASK)
     geometry = geometry_of(config.optics)
     write_camera(config, run, state)
     run.write_json(
@@ -70,31 +67,15 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, An
 
 
 def write_camera(config: TrainMaskConfig, run: RunStore, mask: Mapping[str, Tensor]) -> None:
-    """The designed camera for whoever wants to use it: ``mask_height_m.npy``, ``psf.npy`` and ``camera.json``.
+    """The designed camera for whoever wants to use it, in the files of :class:`sim.stored.StoredCamera`.
 
-    The last one holds geometry and exposure (fields of ``sim.camera.Geometry`` and ``Exposure``) and the SHA-256 of the
-    others; ``protectors.optical_encoder`` reads it.
+    The mask lies in a run three times, each for a reader of its own: its controls in ``mask.safetensors``, from which
+    cameras are built again; its height in ``mask_height_m.npy``, for those who make or simulate it without this
+    program; and the same in ``report.safetensors``, which holds all that the report draws and nothing else.
     """
     spec = ours(config)
     camera = build(spec, config, mask)
-    files = {"psf.npy": _npy(camera.psf.detach()), "mask_height_m.npy": _npy(relief_m(camera))}
-    for name, data in files.items():
-        run.write_bytes(name, data)
-    run.write_json(
-        "camera.json",
-        {
-            "format": 1,
-            "geometry": asdict(geometry_of(config.optics)),
-            "exposure": asdict(spec.exposure),
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        },
-    )
-
-
-def _npy(values: Tensor) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, values.numpy(), allow_pickle=False)
-    return buffer.getvalue()
+    StoredCamera(geometry_of(config.optics), spec.exposure, camera.psf.detach(), relief_m(camera)).save(run.write_bytes)
 
 
 def _card(config: TrainMaskConfig, summary: Mapping[str, Any]) -> str:
@@ -154,7 +135,7 @@ def write_report_arrays(
     Returns:
         Names of the columns of ``history``.
     """
-    state = run.read_tensors("mask.safetensors")
+    state = run.read_tensors(MASK)
     camera = build(ours(config), config, state)
     geometry, test = geometry_of(config.optics), splits["test"]
     rows = report_rows(test)
@@ -175,12 +156,12 @@ def write_report_arrays(
         generator = torch.Generator().manual_seed(derived_seed(config.seed, "report", name))
         with torch.no_grad():
             frames = view.read(view.signal(scenes), generator)
-        arrays[f"frames_{name}"] = channels_at_end(displayed(spec, frames))
+        arrays[f"frames_{name}"] = channels_at_end(displayed(spec.exposure, frames))
         if name == "ours":
             decoder = new_decoder(view, config.decoder, config.landmarks)
             decoder.load_state_dict(run.read_tensors("proof/ours/decoder.safetensors"))
             arrays |= decoded(decoder, frames)
-    for key, attacker in RESTORERS.items():
+    for key, attacker in restorers().items():
         pictures = run.read_tensors(f"proof/ours/{attacker}.safetensors").get("pictures")
         if pictures is not None:
             arrays[f"reconstructions_{key}"] = channels_at_end(pictures.clamp(0, 1))
@@ -203,12 +184,6 @@ def decoded(decoder: Decoder, frames: Tensor) -> dict[str, Tensor]:
 def channels_at_end(images: Tensor) -> Tensor:
     """Pictures (N, h, w, C) of images (N, C, h, w), as the report takes them."""
     return images.permute(0, 2, 3, 1)
-
-
-def displayed(spec: CameraSpec, frames: Tensor) -> Tensor:
-    """Frames with white at one, on the display curve; one fixed map for a camera."""
-    light = frames * (spec.exposure.full_well_e / spec.exposure.electrons_at_white)
-    return linear_to_srgb(light.clamp(0, 1))
 
 
 def _history(run: RunStore, start: int) -> tuple[list[str], Tensor | None]:

@@ -50,10 +50,10 @@ def identity_bits(signal: Tensor, noise_variance: Tensor, people: int) -> Tensor
     captures = grouped.shape[1]
     means = grouped.mean(dim=1)
     centred = (grouped - means[:, None]).flatten(0, 1)
-    eye = torch.eye(rows.shape[1], dtype=rows.dtype)
+    eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     within = centred.T @ centred / (people * (captures - 1)) + noise_variance * eye
     spread = (means - means.mean(dim=0)) / math.sqrt(people - 1)
     # det(1 + W^-1 M'M) = det(1 + M W^-1 M'), which is people x people.
     half = torch.linalg.solve_triangular(torch.linalg.cholesky(within), spread.T, upper=False)
-    gram = torch.eye(people, dtype=rows.dtype) + half.T @ half
+    gram = torch.eye(people, dtype=rows.dtype, device=rows.device) + half.T @ half
     return torch.linalg.slogdet(gram).logabsdet / (2 * math.log(2.0))

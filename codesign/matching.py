@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
-from codesign.cameras import Baseline, CameraSpec, baselines, build
+from codesign.cameras import CPU, Baseline, CameraSpec, baselines, build
 from codesign.config import TrainMaskConfig
 from codesign.data import PARTS, Part, restore
 from codesign.decoders import Decoder, augmented, relative_signal, release, train_decoder
-from codesign.proof import MASK
+from codesign.files import MASK, load_tensors
 from ground.pool import derived_seed
 from sim.camera import EncoderCamera
 
@@ -30,13 +30,14 @@ class _Bench:
     config: TrainMaskConfig
     parts: Mapping[str, Part]
     mask: Mapping[str, Tensor] | None
+    device: torch.device
 
     def __post_init__(self) -> None:
         self._key: tuple[object, ...] | None = None
 
     def camera(self, spec: CameraSpec) -> EncoderCamera:
         """Build the camera and make sure that its signals are at hand."""
-        camera = build(spec, self.config, self.mask)
+        camera = build(spec, self.config, self.mask, self.device)
         key = (spec.kind, spec.value, spec.exposure.pixels, spec.exposure.colour)
         if key != self._key:
             seed = derived_seed(self.config.seed, "augmentation")
@@ -70,37 +71,40 @@ class _Bench:
             part = self.parts[name]
             signals[name] = relative_signal(camera, part.faces)
             seen = release(decoder, camera, signals[name], derived_seed(self.config.seed, "release", name))
-            released |= {f"landmarks.{name}": seen.landmarks, f"confidence.{name}": seen.confidence}
+            released |= {f"landmarks.{name}": seen.landmarks.cpu(), f"confidence.{name}": seen.confidence.cpu()}
             if name == "test":
                 test_error = seen.error(part, self.config.landmarks)
         return {
             "spec": spec.to_json(),
             "validation_nme": error,
             "nme": test_error,
-            "decoder": decoder.state_dict(),
+            "decoder": {key: value.cpu() for key, value in decoder.state_dict().items()},
             "released": released,
-            "signals": signals,
+            "signals": {name: signal.cpu() for name, signal in signals.items()},
         }
 
 
-def _bench(folder: Path, config: TrainMaskConfig, masked: bool) -> _Bench:
+def _bench(folder: Path, config: TrainMaskConfig, masked: bool, device: torch.device) -> _Bench:
     parts = {name: restore(folder, name) for name in PARTS}
-    return _Bench(config, parts, load_file(folder / MASK) if masked else None)
+    return _Bench(config, parts, load_tensors(folder / MASK) if masked else None, device)
 
 
-def fixed_camera(folder: Path, config: TrainMaskConfig, spec: Mapping[str, Any]) -> dict[str, Any]:
+def fixed_camera(
+    folder: Path, config: TrainMaskConfig, spec: Mapping[str, Any], device: torch.device = CPU
+) -> dict[str, Any]:
     """Job: the decoder of a camera with nothing to tune.
 
     Args:
-        folder: run folder.
-        config: configuration of the run.
-        spec: the camera.
+        folder: Run folder.
+        config: Configuration of the run.
+        spec: The camera.
+        device: Where it is computed.
 
     Returns:
         ``spec``, ``validation_nme``, ``nme`` (test), and tensors ``decoder``, ``released``, ``signals``.
     """
     camera = CameraSpec.from_json(spec)
-    bench = _bench(folder, config, camera.kind == "mask")
+    bench = _bench(folder, config, camera.kind == "mask", device)
     return bench.finish(camera, *bench.train(camera))
 
 
@@ -112,24 +116,27 @@ class _Trial:
     error: float
 
 
-def matched_camera(folder: Path, config: TrainMaskConfig, name: str, target: float) -> dict[str, Any]:
+def matched_camera(
+    folder: Path, config: TrainMaskConfig, name: str, target: float, device: torch.device = CPU
+) -> dict[str, Any]:
     """Job: bring a baseline to our landmark error on the validation people, with the decoder schedule of all cameras.
 
     The trial that comes closest is kept, among those that do not see better than ours by more than the tolerance: a
     baseline with better landmarks would be held to a harder task than ours.
 
     Args:
-        folder: run folder.
-        config: configuration of the run.
-        name: of the baseline.
-        target: our error.
+        folder: Run folder.
+        config: Configuration of the run.
+        name: Name of the baseline.
+        target: Our landmark error on the validation people.
+        device: Where it is computed.
 
     Returns:
         As :func:`fixed_camera`, with ``parameter``, ``value``, ``mismatch`` (baseline's validation error minus ours),
         ``rounds`` (value, error and pixels of each trial) and ``ablation``.
     """
     family = next(item for item in baselines(config) if item.spec.name == name)
-    bench, tolerance = _bench(folder, config, False), config.proof.nme_tolerance
+    bench, tolerance = _bench(folder, config, False, device), config.proof.nme_tolerance
     trials: list[_Trial] = []
 
     def measure(severity: float) -> float:
@@ -183,9 +190,9 @@ def next_severity(family: Baseline, points: list[tuple[float, float]], target: f
     """Where the error should meet the target: between the points that bracket it, else along the slope.
 
     Args:
-        family: the baseline.
-        points: (severity, log error) measured so far.
-        target: logarithm of the error wanted.
+        family: The baseline.
+        points: (severity, log error) of each trial so far.
+        target: Logarithm of the error wanted.
     """
     low, high = family.limits
     below = [p for p in points if p[1] <= target]

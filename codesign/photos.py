@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from codesign import cameras, data
-from codesign.cameras import CameraSpec, build
+from codesign.attackers import attackers_of, restorers
+from codesign.cameras import CPU, CameraSpec, build, displayed
 from codesign.config import TrainMaskConfig
 from codesign.data import Part
 from codesign.decoders import Decoder, new_decoder, relative_signal, release
 from codesign.errors import CodesignError
-from codesign.export import RESTORERS, channels_at_end, decoded, displayed
-from codesign.proof import MASK, attack, attackers_of, report_rows
+from codesign.export import channels_at_end, decoded
+from codesign.files import MASK, load_tensors
+from codesign.proof import attack, report_rows
 from evaluation import auc_interval, embedding_mean, korn_graubard, rank_trials, score_matrix
+from evaluation.measures.gates import LEAST_PEOPLE
 from faces.folders import FolderFaces, load_folder
 from faces.samples import five_points
 from faces.splits import check_disjoint
@@ -30,8 +31,6 @@ from ground.pool import derived_seed, run_jobs
 from ground.protocols import Progress, RunStore
 from sim.camera import EncoderCamera
 
-#: Below this number of people intervals are too wide for a claim.
-EXPLORATORY_BELOW = 30
 CAMERAS = ("ours", "clean")
 #: Arrays of the run's own report that are about the optics and show nobody.
 OPTICS_ARRAYS = ("mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m")
@@ -49,7 +48,13 @@ LIMITS = (
 
 
 def evaluate_mask(
-    run_dir: Path, faces_dir: Path, result: RunStore, pictures: bool, seed: int, progress: Progress
+    run_dir: Path,
+    faces_dir: Path,
+    result: RunStore,
+    pictures: bool,
+    seed: int,
+    progress: Progress,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """Judge the mask of a finished run on a folder of photographs.
 
@@ -58,12 +63,13 @@ def evaluate_mask(
     photographs by file name is enrolled, the others are probes.
 
     Args:
-        run_dir: folder of a finished training run.
-        faces_dir: one folder of photographs for each person.
-        result: where report arrays go; working files are removed again.
-        pictures: whether photographs may enter the report.
-        seed: of attackers and exposures.
-        progress: display.
+        run_dir: Folder of a finished training run.
+        faces_dir: Folder that holds one folder of photographs for each person.
+        result: Folder for the arrays of the report; working files are removed again.
+        pictures: Whether photographs may enter the report.
+        seed: Seed for attackers and exposures.
+        progress: Display.
+        device: Where everything is computed.
 
     Returns:
         Figures for the report, with ``mode`` = ``photos`` and ``exploratory`` below thirty people.
@@ -83,8 +89,10 @@ def evaluate_mask(
     parts = {**splits, "test": photos}
     specs = {spec.name: spec for spec in (cameras.ours(seeded), cameras.clean(seeded))}
     try:
-        errors = {spec.name: _prepare(run_dir, seeded, spec, parts, result, progress) for spec in specs.values()}
-        embeddings = _attack(seeded, specs, result, progress)
+        errors = {
+            spec.name: _prepare(run_dir, seeded, spec, parts, result, progress, device) for spec in specs.values()
+        }
+        embeddings = _attack(seeded, specs, result, progress, device)
     finally:
         # Photographs are left in the result folder only where they were asked for: in the report.
         for name in ("work", "proof"):
@@ -96,7 +104,7 @@ def evaluate_mask(
     people = len(torch.unique(folder.faces.identity))
     return {
         "mode": "photos",
-        "exploratory": people < EXPLORATORY_BELOW,
+        "exploratory": people < LEAST_PEOPLE,
         "trained_run": run_dir.resolve().name,
         "identities": people,
         "chance_rank1": 1 / people,
@@ -130,13 +138,6 @@ def _finished(run_dir: Path) -> TrainMaskConfig:
     return TrainMaskConfig.model_validate(tomllib.loads((run_dir / "config.toml").read_text(encoding="utf-8")))
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CodesignError(f"{path} is damaged ({error}); name another run.") from error
-
-
 def _known_people(run_dir: Path, config: TrainMaskConfig, progress: Progress) -> dict[str, Part]:
     """The people of the run but those of its test, checked to be the same pictures."""
     splits = {name: part for name, part in data.load_splits(config, progress).items() if name != "test"}
@@ -157,48 +158,54 @@ def _prepare(
     parts: dict[str, Part],
     result: RunStore,
     progress: Progress,
+    device: torch.device,
 ) -> float:
     """Lay out the files that attackers read, with photographs in the place of the test people.
 
     Returns:
         Error of the decoder on the photographs: mean distance of five points over the eye distance, both by detector.
     """
-    state = _load(run_dir / MASK)
+    state = load_tensors(run_dir / MASK)
     if not result.has(MASK):
         data.store(result, parts)
         result.write_tensors(MASK, state)
-    camera = build(spec, config, state)
+    camera = build(spec, config, state, device)
     with progress.stage(f"faces through the camera {spec.name}", len(parts)) as stage:
         signals = {}
         for name, part in parts.items():
-            signals[name] = relative_signal(camera, part.faces)
+            signals[name] = relative_signal(camera, part.faces).cpu()
             stage.advance()
     result.write_tensors(f"work/signals-{spec.name}.safetensors", signals)
     decoder = _decoder(run_dir, config, spec, camera)
-    seen = release(decoder, camera, signals["test"], derived_seed(config.seed, "release", "photographs"))
-    released = _load(run_dir / "proof" / spec.name / "released.safetensors")
-    released |= {"landmarks.test": seen.landmarks, "confidence.test": seen.confidence}
+    seen = release(decoder, camera, signals["test"].to(device), derived_seed(config.seed, "release", "photographs"))
+    released = load_tensors(run_dir / "proof" / spec.name / "released.safetensors")
+    landmarks = seen.landmarks.cpu()
+    released |= {"landmarks.test": landmarks, "confidence.test": seen.confidence.cpu()}
     result.write_tensors(f"proof/{spec.name}/released.safetensors", released)
     truth = parts["test"].points5
-    found = seen.landmarks if config.landmarks == "five" else five_points(seen.landmarks)
+    found = landmarks if config.landmarks == "five" else five_points(landmarks)
     distance = (found - truth).norm(dim=-1).mean(-1) / (truth[:, 1] - truth[:, 0]).norm(dim=-1)
     return float(distance.mean())
 
 
 def _decoder(run_dir: Path, config: TrainMaskConfig, spec: CameraSpec, camera: EncoderCamera) -> Decoder:
     decoder = new_decoder(camera, config.decoder, config.landmarks)
-    decoder.load_state_dict(_load(run_dir / "proof" / spec.name / "decoder.safetensors"))
+    decoder.load_state_dict(load_tensors(run_dir / "proof" / spec.name / "decoder.safetensors"))
     return decoder
 
 
 def _attack(
-    config: TrainMaskConfig, specs: Mapping[str, CameraSpec], result: RunStore, progress: Progress
+    config: TrainMaskConfig,
+    specs: Mapping[str, CameraSpec],
+    result: RunStore,
+    progress: Progress,
+    device: torch.device,
 ) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Embeddings by camera and attacker."""
     wanted = [(name, attacker) for name in specs for attacker in attackers_of(name)]
     found: dict[str, dict[str, dict[str, Tensor]]] = {name: {} for name in specs}
     with progress.stage("attackers", len(wanted)) as stage:
-        arguments = [(result.path, config, specs[name].to_json(), attacker) for name, attacker in wanted]
+        arguments = [(result.path, config, specs[name].to_json(), attacker, device) for name, attacker in wanted]
         for index, embeddings, seconds in run_jobs(attack, arguments, config.workers):
             name, attacker = wanted[index]
             found[name][attacker] = embeddings
@@ -249,7 +256,7 @@ def _arrays(
     pictures: bool,
 ) -> dict[str, Tensor]:
     """Arrays of the report: the optics as the run drew them, and photographs if they are wanted."""
-    drawn = _load(run_dir / "report.safetensors")
+    drawn = load_tensors(run_dir / "report.safetensors")
     arrays = {name: drawn[name] for name in OPTICS_ARRAYS if name in drawn}
     if not pictures:
         return arrays
@@ -258,16 +265,16 @@ def _arrays(
     arrays["scenes"] = channels_at_end(scenes)
     if config.landmarks == "five":
         arrays["landmarks_true"] = photos.points5[rows]
-    state = _load(run_dir / MASK)
+    state = load_tensors(run_dir / MASK)
     for name, spec in specs.items():
         camera = build(spec, config, state)
         generator = torch.Generator().manual_seed(derived_seed(config.seed, "report", name))
         with torch.no_grad():
             frames = camera.read(camera.signal(scenes), generator)
-        arrays[f"frames_{name}"] = channels_at_end(displayed(spec, frames))
+        arrays[f"frames_{name}"] = channels_at_end(displayed(spec.exposure, frames))
         if name == "ours":
             arrays |= decoded(_decoder(run_dir, config, spec, camera), frames)
-    for key, attacker in RESTORERS.items():
+    for key, attacker in restorers().items():
         if attacker in restored:
             arrays[f"reconstructions_{key}"] = channels_at_end(restored[attacker].clamp(0, 1))
     return arrays

@@ -12,23 +12,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from codesign import data, matching, proof
-from codesign.cameras import CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
+from codesign import data, masks, matching, proof
+from codesign.attackers import attackers_of, in_job_order
+from codesign.cameras import CPU, CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
 from codesign.config import TrainMaskConfig
-from codesign.cotrain import design_mask
 from codesign.data import Splits
 from codesign.decoders import Decoder, augmented, relative_signal, release, teach, train_decoder
+from codesign.errors import CodesignError
 from codesign.export import write_model, write_report_arrays
+from codesign.files import MASK, load_checked, sha256
 from codesign.photos import evaluate_mask
-from codesign.proof import MASK
+from codesign.starts import Designer
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
 from faces import weights
 from ground.pool import derived_seed, run_jobs, threads
 from ground.protocols import Progress, RunStore
-from sim.camera import EncoderCamera
+from sim.camera import EncoderCamera, MaskPsf
 
 __all__ = ["evaluate_mask", "train_mask"]
 
@@ -37,20 +40,27 @@ __all__ = ["evaluate_mask", "train_mask"]
 THREADS = 2
 
 
-def train_mask(config: TrainMaskConfig, run: RunStore, *, resume: bool, progress: Progress) -> dict[str, Any]:
+def train_mask(
+    config: TrainMaskConfig, run: RunStore, *, resume: bool, progress: Progress, device: torch.device | str = CPU
+) -> dict[str, Any]:
     """Design a mask and prove what it hides.
 
+    On one kind of device, equal settings give the same bits, however often the run is stopped and with any number of
+    processes. Between kinds of devices figures differ by rounding, which training carries on; so a run stays on the
+    kind it was begun on.
+
     Args:
-        config: everything that decides the result.
-        run: the run folder; finished stages in it are not done again.
-        resume: whether the folder was opened to go on (a fresh folder has no finished stages, so nothing changes).
-        progress: display.
+        config: Everything that decides the result, but for the device.
+        run: Run folder; finished stages in it are not done again.
+        resume: Whether the folder was opened to go on (a fresh folder has no finished stages, so nothing changes).
+        progress: Display.
+        device: Where design and attackers are computed.
 
     Returns:
         The summary; its keys are those of ``optishield.report.mask.write_report``.
 
     Raises:
-        CodesignError, OpticsError, FacesError, EvaluationError: with what to change.
+        CodesignError, OpticsError, FacesError, EvaluationError: With what to change.
     """
     finished = run.stage_done("summary")
     if finished is not None:
@@ -58,16 +68,18 @@ def train_mask(config: TrainMaskConfig, run: RunStore, *, resume: bool, progress
     if resume:
         progress.note(f"going on in {run.path}")
     with threads(THREADS):
-        return _train_mask(config, run, progress)
+        return _train_mask(config, run, progress, torch.device(device))
 
 
-def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress) -> dict[str, Any]:
+def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> dict[str, Any]:
+    _check_mask(config, run)
+    _check_device(run, device)
     _check_early(config)
-    information, splits = _faces(config, run, progress)
-    design = _design(config, run, splits, progress)
-    our = _fixed_cameras(config, run, progress)
-    _matched_cameras(config, run, our, progress)
-    _attacks(config, run, splits, our["nme"], information["hash"], progress)
+    information, splits = _faces(config, run, progress, device)
+    design = _design(config, run, splits, progress, device)
+    our = _fixed_cameras(config, run, progress, device)
+    _matched_cameras(config, run, our, progress, device)
+    _attacks(config, run, splits, our["nme"], information["hash"], progress, device)
     with progress.stage("summary"):
         summary = assemble(config, run, splits, information)
         write_model(config, run, summary)
@@ -77,8 +89,36 @@ def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress) -> d
     return summary
 
 
+def _check_mask(config: TrainMaskConfig, run: RunStore) -> None:
+    """Refuse to go on with a mask that is not the one that this run designed."""
+    designed = run.stage_done("design")
+    if designed is None:
+        return
+    path = run.path / MASK
+    cure = f"put it back, or delete {run.path / 'stages' / 'design.json'} to have it written again by --resume"
+    state = load_checked(path, designed.get("mask_sha256"), cure)
+    try:
+        masks.load(config.mask, geometry_of(config.optics).grid, state)
+    except CodesignError as error:
+        raise CodesignError(f"{path} cannot be used: {str(error).rstrip('.')}; {cure}.") from error
+
+
+def _check_device(run: RunStore, device: torch.device) -> None:
+    """Keep a run on one kind of device, so that it ends with the figures that it would have had in one go."""
+    begun = run.stage_done("device")
+    if begun is None:
+        run.mark_stage("device", {"device": device.type})
+    elif begun["device"] != device.type:
+        raise CodesignError(
+            f"{run.path} was begun on {begun['device']} and figures would not be the same on {device.type}; resume it "
+            f"with --device {begun['device']}, or start a new run."
+        )
+
+
 def _check_early(config: TrainMaskConfig) -> None:
     """Find what would stop the run in its last hour: optics that cannot be sampled, missing weights."""
+    geometry = geometry_of(config.optics)
+    MaskPsf(geometry, masks.flat(config.mask, geometry.grid)).check()
     build(CameraSpec("bare", "flat", exposure_of(config.sensor)), config)
     build(clean(config), config)
     for family in baselines(config):
@@ -99,12 +139,14 @@ def _once(run: RunStore, name: str, work: Callable[[], Mapping[str, Any]]) -> di
     return done or {}
 
 
-def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[dict[str, Any], Splits]:
+def _faces(
+    config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device
+) -> tuple[dict[str, Any], Splits]:
     def work() -> dict[str, Any]:
         splits = data.load_splits(config, progress)
         information: dict[str, Any] = {"teacher_nme": None}
         if config.faces != "synthetic":
-            splits, information["teacher_nme"] = _taught(config, splits, progress)
+            splits, information["teacher_nme"] = _taught(config, splits, progress, device)
         data.store(run, splits)
         described = data.manifest(splits)
         run.write_json("data.json", described)
@@ -114,10 +156,10 @@ def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[
     return information, {name: data.restore(run.path, name) for name in data.PARTS}
 
 
-def _taught(config: TrainMaskConfig, splits: Splits, progress: Progress) -> tuple[Splits, float]:
+def _taught(config: TrainMaskConfig, splits: Splits, progress: Progress, device: torch.device) -> tuple[Splits, float]:
     """Landmarks of photographs from a teacher that was trained on synthetic heads in front of the clean camera."""
     heads = data.load_splits(config.model_copy(update={"faces": "synthetic"}), progress)
-    camera = build(clean(config), config)
+    camera = build(clean(config), config, device=device)
     with progress.stage("teacher of landmarks"):
         teacher = _teacher(camera, heads, config)
         seed = derived_seed(config.seed, "teacher")
@@ -132,20 +174,27 @@ def _teacher(camera: EncoderCamera, splits: Splits, config: TrainMaskConfig) -> 
     return train_decoder(camera, signals, landmarks, config.decoder, "sixty-eight", seed=seed, steps=steps)
 
 
-def _design(config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Progress) -> dict[str, Any]:
+def _design(
+    config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Progress, device: torch.device
+) -> dict[str, Any]:
     def work() -> dict[str, Any]:
-        result = design_mask(
+        designer = Designer(
             config,
             geometry_of(config.optics),
             exposure_of(config.sensor),
             splits["train"].faces,
             splits["validation"].faces,
             run,
-            progress,
             derived_seed(config.seed, "design") % 2**31,
+            device,
         )
-        run.write_tensors(MASK, result["mask"])
-        return {"best_start": result.get("best_start", 0), "starts": result.get("starts", [])}
+        found = designer.design(progress)
+        path = run.write_tensors(MASK, found.mask)
+        return {
+            "best_start": found.best_start,
+            "starts": [start.to_json() for start in found.starts],
+            "mask_sha256": sha256(path),
+        }
 
     return _once(run, "design", work)
 
@@ -161,9 +210,10 @@ def _keep_camera(run: RunStore, result: dict[str, Any], seconds: float) -> None:
     run.mark_stage(f"camera-{name}", {**result, "seconds": seconds})
 
 
-def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress) -> dict[str, Any]:
+def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> dict[str, Any]:
     specs = [ours(config), clean(config)]
-    jobs = [(run.path, config, spec.to_json()) for spec in specs if run.stage_done(f"camera-{spec.name}") is None]
+    left = [spec for spec in specs if run.stage_done(f"camera-{spec.name}") is None]
+    jobs = [(run.path, config, spec.to_json(), device) for spec in left]
     with progress.stage("decoders, ours and clean", len(specs)) as stage:
         stage.advance(len(specs) - len(jobs))
         for _, result, seconds in run_jobs(matching.fixed_camera, jobs, config.workers):
@@ -172,11 +222,12 @@ def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress) -
     return run.stage_done("camera-ours") or {}
 
 
-def _matched_cameras(config: TrainMaskConfig, run: RunStore, our: Mapping[str, Any], progress: Progress) -> None:
+def _matched_cameras(
+    config: TrainMaskConfig, run: RunStore, our: Mapping[str, Any], progress: Progress, device: torch.device
+) -> None:
     names = [family.spec.name for family in baselines(config)]
-    jobs = [
-        (run.path, config, name, our["validation_nme"]) for name in names if run.stage_done(f"camera-{name}") is None
-    ]
+    left = [name for name in names if run.stage_done(f"camera-{name}") is None]
+    jobs = [(run.path, config, name, our["validation_nme"], device) for name in left]
     with progress.stage("baselines to equal landmark error", len(names)) as stage:
         stage.advance(len(names) - len(jobs))
         for _, result, seconds in run_jobs(matching.matched_camera, jobs, config.workers):
@@ -185,29 +236,39 @@ def _matched_cameras(config: TrainMaskConfig, run: RunStore, our: Mapping[str, A
             stage.advance()
 
 
-def _one_attack(folder: Path, config: TrainMaskConfig, camera: Any, name: str) -> dict[str, Tensor]:
+def _one_attack(
+    folder: Path, config: TrainMaskConfig, camera: Any, name: str, device: torch.device
+) -> dict[str, Tensor]:
     """Job: an attacker on a camera (its description), or landmarks alone at an error (a number)."""
     if isinstance(camera, float):
         return proof.attack_floor(folder, config, camera)
-    return proof.attack(folder, config, camera, name)
+    return proof.attack(folder, config, camera, name, device)
 
 
 def _attacks(
-    config: TrainMaskConfig, run: RunStore, splits: Splits, error: float, manifest: str, progress: Progress
+    config: TrainMaskConfig,
+    run: RunStore,
+    splits: Splits,
+    error: float,
+    manifest: str,
+    progress: Progress,
+    device: torch.device,
 ) -> None:
     specs = {
         name: (run.stage_done(f"camera-{name}") or {})["spec"]
         for name in ["ours", "clean", *(family.spec.name for family in baselines(config))]
     }
-    order = [*proof.ATTACKERS[:4], "sface-as-published", *proof.ATTACKERS[4:]]
     wanted: list[tuple[str, str, Any]] = [
-        (camera, name, spec) for name in order for camera, spec in specs.items() if name in proof.attackers_of(camera)
+        (camera, name, spec)
+        for name in in_job_order()
+        for camera, spec in specs.items()
+        if name in attackers_of(camera)
     ]
     wanted += [("floor", f"{value:.4f}", value) for value in floor_errors(config, error)]
     jobs = [job for job in wanted if run.stage_done(f"attack-{job[0]}-{job[1]}") is None]
     with progress.stage("attackers", len(wanted)) as stage:
         stage.advance(len(wanted) - len(jobs))
-        arguments = [(run.path, config, spec, name) for _, name, spec in jobs]
+        arguments = [(run.path, config, spec, name, device) for _, name, spec in jobs]
         for index, tensors, seconds in run_jobs(_one_attack, arguments, config.workers):
             camera, name, _ = jobs[index]
             figures, _, _ = proof.judge(tensors, splits, config.proof.fmr, manifest)

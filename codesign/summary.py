@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from codesign.attackers import attackers_of, find
 from codesign.cameras import baselines, build, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
-from codesign.proof import KNOWLEDGE, attackers_of, scores
+from codesign.proof import scores
 from evaluation import (
     Gap,
     ScoreMatrix,
@@ -65,7 +66,7 @@ def assemble(config: TrainMaskConfig, run: RunStore, splits: Splits, information
         "validation_nme": our["validation_nme"],
         "attackers": our["attackers"],
         "worst_attacker": our["worst_attacker"],
-        "knowledge": {name: KNOWLEDGE[name] for name in {**our["attackers"], **clean["attackers"]}},
+        "knowledge": {name: find(name).knows for name in {**our["attackers"], **clean["attackers"]}},
         "baselines": {name: cameras[name] for name in names},
         "best_baseline": best,
         "clean": clean,

@@ -10,52 +10,27 @@ A photo has 256 levels a channel. A sensor of more than six bits or so tells a l
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from faces.protection import Declaration, KnownBlur, Threat
 from faces.samples import linear_to_srgb, srgb_to_linear
-from optics import FieldStop, OpticsError
 from protectors.base import ROUNDING_SD, PhotoProtector
 from protectors.errors import ProtectorError
 from protectors.resampling import area_matrix, area_resample
-from sim.camera import METERED_GREY, EncoderCamera, Exposure, FixedPsf
-
-#: The layout of ``camera.json`` that is read here.
-FORMAT = 1
-CAMERA = "camera.json"
-PSF = "psf.npy"
-#: Files of the run that ``camera.json`` vouches for.
-FILES = (PSF, "mask_height_m.npy")
-
-
-@dataclass(frozen=True)
-class StoredCamera:
-    """A camera as a run handed it on.
-
-    Attributes:
-        camera: scene radiance to frames.
-        content_hash: SHA-256 of ``camera.json``, which holds the hashes of the other files.
-    """
-
-    camera: EncoderCamera
-    content_hash: str
+from sim.camera import METERED_GREY, Exposure
+from sim.errors import SimError
+from sim.stored import StoredCamera
 
 
 def load_camera(run: Path) -> StoredCamera:
     """The camera of a finished run, with the point-spread function that was stored there.
 
     Args:
-        run: folder that ``optishield train-mask`` made.
+        run: Folder that ``optishield train-mask`` made.
 
     Raises:
         ProtectorError: If the run is not finished, or a file is missing, damaged or changed.
@@ -68,52 +43,10 @@ def load_camera(run: Path) -> StoredCamera:
         raise ProtectorError(
             f"{run} is not finished (it has no summary.json); finish it with: optishield train-mask --resume {run}"
         )
-    text = _read(run, CAMERA)
     try:
-        stored = json.loads(text)
-        if stored["format"] != FORMAT:
-            raise ProtectorError(
-                f"{run / CAMERA} has format {stored['format']}, this version reads {FORMAT}; train again, or use the "
-                "version of the program that made it."
-            )
-        scene_px, exposure = int(stored["geometry"]["scene_px"]), _exposure(stored["exposure"])
-        hashes = {name: str(stored["sha256"][name]) for name in FILES}
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ProtectorError(f"{run / CAMERA} is damaged ({error!r}); name another run, or train again.") from error
-    data = {name: _read(run, name) for name in FILES}
-    for name, content in data.items():
-        if hashlib.sha256(content).hexdigest() != hashes[name]:
-            raise ProtectorError(
-                f"{run / name} is not the file that the run wrote (its SHA-256 differs from the one in {CAMERA}); "
-                "restore it, name another run, or train again."
-            )
-    psf = torch.from_numpy(np.load(io.BytesIO(data[PSF]), allow_pickle=False)).float()
-    try:
-        camera = EncoderCamera(FixedPsf(psf), exposure, scene_px).eval()
-    except OpticsError as error:
-        raise ProtectorError(f"{run / CAMERA} does not describe a camera: {error}") from error
-    return StoredCamera(camera, hashlib.sha256(text).hexdigest())
-
-
-def _read(run: Path, name: str) -> bytes:
-    try:
-        return (run / name).read_bytes()
-    except OSError as error:
-        raise ProtectorError(
-            f"{run / name} cannot be read ({error.strerror}); a finished run of this version has it: name another run, "
-            "or train again."
-        ) from error
-
-
-def _exposure(values: dict[str, Any]) -> Exposure:
-    stop = values["field_stop"]
-    return Exposure(
-        **{
-            **values,
-            "filter_weights": tuple(values["filter_weights"]),
-            "field_stop": None if stop is None else FieldStop(**stop),
-        }
-    )
+        return StoredCamera.load(run)
+    except SimError as error:
+        raise ProtectorError(str(error)) from error
 
 
 class OpticalEncoder(PhotoProtector):

@@ -4,14 +4,18 @@
 statistics, saturation and bits. Both work on batches. Everything is in SI units and photo-electrons; nothing is ever
 divided by the maximum of an image.
 
+Tensors of a camera are made on the CPU and move with it (``camera.to(device)``); what is computed from scenes stays on
+their device.
+
 The window is a square plane of known width at a known distance. One sample of the window lands on one image cell and a
 whole number of cells makes one sensor pixel, so geometry, point-spread function and sensor pitch agree by construction.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +57,19 @@ class Geometry:
     scene_px: int
     wavelengths_m: tuple[float, float, float]
     pupil_samples: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; :meth:`from_json` takes them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Geometry:
+        """The geometry of plain values, one for each field.
+
+        Raises:
+            TypeError: If a field is missing or unknown, or the wavelengths are no sequence.
+        """
+        return cls(**{**values, "wavelengths_m": tuple(values.get("wavelengths_m", ()))})  # type: ignore[arg-type]
 
     @property
     def lens(self) -> ThinLens:
@@ -112,6 +129,21 @@ class Exposure:
     black_level_dn: float
     metering: Literal["fixed", "centre-weighted"] = "centre-weighted"
     field_stop: FieldStop | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; :meth:`from_json` takes them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Exposure:
+        """The exposure of plain values, one for each field; ``field_stop`` is None or a mapping.
+
+        Raises:
+            KeyError, TypeError: If a field is missing or unknown.
+        """
+        stop = values["field_stop"]
+        opening = None if stop is None else FieldStop(**stop)
+        return cls(**{**values, "filter_weights": tuple(values["filter_weights"]), "field_stop": opening})
 
     @property
     def sensor(self) -> Sensor:
@@ -253,7 +285,7 @@ class EncoderCamera(nn.Module):
         The meter averages over the whole sensor, so its own noise is left out.
         """
         if self.exposure.metering == "fixed":
-            return torch.ones(len(signal), 1, 1, 1, dtype=signal.dtype)
+            return torch.ones(len(signal), 1, 1, 1, dtype=signal.dtype, device=signal.device)
         read = (signal.mean(1, keepdim=True) * self.meter).sum((-2, -1), keepdim=True)
         wanted = METERED_GREY * self.exposure.electrons_at_white
         return (wanted / read.clamp_min(wanted / METER_RANGE)).clamp_min(1.0 / METER_RANGE)
