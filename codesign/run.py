@@ -105,13 +105,17 @@ def _check_mask(config: TrainMaskConfig, run: RunStore) -> None:
 
 def _check_device(run: RunStore, device: torch.device) -> None:
     """Keep a run on one kind of device, so that it ends with the figures that it would have had in one go."""
-    begun = run.stage_done("device")
-    if begun is None:
-        run.mark_stage("device", {"device": device.type})
-    elif begun["device"] != device.type:
+    noted = run.stage_done("device")
+    if noted is None:
+        # Runs of versions that noted no device were all computed on the processor.
+        begun = device.type if run.stage_done("faces") is None else CPU.type
+        run.mark_stage("device", {"device": begun})
+    else:
+        begun = noted["device"]
+    if begun != device.type:
         raise CodesignError(
-            f"{run.path} was begun on {begun['device']} and figures would not be the same on {device.type}; resume it "
-            f"with --device {begun['device']}, or start a new run."
+            f"{run.path} was begun on {begun} and figures would not be the same on {device.type}; resume it with "
+            f"--device {begun}, or start a new run."
         )
 
 

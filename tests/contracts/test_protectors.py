@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from codesign import masks
 from codesign.cameras import geometry_of
 from codesign.config import TrainMaskConfig
-from codesign.cotrain import make_mask
 from codesign.export import write_camera
 from faces import weights
 from faces.dlib_resnet import DlibResNet
@@ -247,7 +247,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainMaskConfig.for_budget("smoke")
     out = tmp_path_factory.mktemp("runs") / "run"
     folder = RunFolder.create(verb="train-mask", slug="start", config=config, command=[], seeds={}, out=out)
-    mask = make_mask(config, geometry_of(config.optics).grid, seeded(0))
+    mask = masks.start(config.mask, geometry_of(config.optics).grid, seeded(0))
     write_camera(config, folder, mask.state_dict())
     folder.write_json("summary.json", {})
     folder.close()

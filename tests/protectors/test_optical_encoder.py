@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from codesign import masks
 from codesign.cameras import build, geometry_of, ours
 from codesign.config import TrainMaskConfig
-from codesign.cotrain import make_mask
 from codesign.export import write_camera
 from faces.samples import linear_to_srgb, srgb_to_linear
 from optics import convolve
@@ -71,7 +71,7 @@ def configured(sensor: dict[str, Any]) -> TrainMaskConfig:
 
 def rough_mask(config: TrainMaskConfig) -> dict[str, Tensor]:
     rougher = config.model_copy(update={"mask": config.mask.model_copy(update={"start_spread": 0.1})})
-    return make_mask(rougher, geometry_of(config.optics).grid, seeded(3)).state_dict()
+    return masks.start(rougher.mask, geometry_of(config.optics).grid, seeded(3)).state_dict()
 
 
 @pytest.fixture
