@@ -67,9 +67,9 @@ class Geometry:
         """The geometry of plain values, one for each field.
 
         Raises:
-            TypeError: If a field is missing or unknown, or the wavelengths are no sequence.
+            KeyError, TypeError: If a field is missing or unknown.
         """
-        return cls(**{**values, "wavelengths_m": tuple(values.get("wavelengths_m", ()))})  # type: ignore[arg-type]
+        return cls(**{**values, "wavelengths_m": tuple(values["wavelengths_m"])})
 
     @property
     def lens(self) -> ThinLens:

@@ -103,7 +103,8 @@ def handmade(tmp_path: Path) -> Callable[..., Path]:
             np.save(buffer, values.numpy())
             (path / name).write_bytes(buffer.getvalue())
             hashes[name] = hashlib.sha256(buffer.getvalue()).hexdigest()
-        camera = {"format": 1, "geometry": {"scene_px": scene_px}, "exposure": asdict(exposure), "sha256": hashes}
+        geometry = {**asdict(geometry_of(TrainMaskConfig.for_budget("smoke").optics)), "scene_px": scene_px}
+        camera = {"format": 1, "geometry": geometry, "exposure": asdict(exposure), "sha256": hashes}
         (path / "camera.json").write_text(json.dumps(camera), encoding="utf-8")
         for name in ("config.toml", "summary.json"):
             (path / name).touch()
@@ -285,7 +286,10 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
         (without("sha256"), r"camera\.json is damaged \(KeyError\('sha256'\)\)"),
         (lambda camera: [camera], r"camera\.json is damaged \(TypeError"),
         (lambda camera: {**camera, "exposure": {**camera["exposure"], "iso": 100}}, r"is damaged \(TypeError.*iso"),
-        (lambda camera: {**camera, "geometry": {"scene_px": 65}}, r"does not describe a camera: 32 pixels do not div"),
+        (
+            lambda camera: {**camera, "geometry": {**camera["geometry"], "scene_px": 65}},
+            r"does not describe a camera: 32 pixels do not div",
+        ),
         (
             lambda camera: {**camera, "exposure": {**camera["exposure"], "bits": 20}},
             r"does not describe a camera: bits=20 must",
