@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -142,10 +142,10 @@ def write_report_arrays(
     scenes = test.faces.subset(rows).linear()
     arrays: dict[str, Tensor] = {
         "mask_height_m": relief_m(camera),
-        "pupil_diameter_m": torch.tensor(config.optics.aperture_diameter_m, dtype=torch.float64),
+        "pupil_diameter_m": _number(config.optics.aperture_diameter_m),
         "psf": camera.psf.detach(),
-        "psf_pitch_m": torch.tensor(geometry.cell_m, dtype=torch.float64),
-        "wavelengths_m": torch.tensor(config.optics.wavelengths_m, dtype=torch.float64),
+        "psf_pitch_m": _number(geometry.cell_m),
+        "wavelengths_m": _number(config.optics.wavelengths_m),
         "scenes": channels_at_end(scenes),
         "landmarks_true": released(test.faces.landmarks[rows], config.landmarks),
     }
@@ -186,6 +186,11 @@ def channels_at_end(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1)
 
 
+def _number(values: float | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+    """Numbers of the report as a float64 array; the report is written on the CPU."""
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
+
+
 def _history(run: RunStore, start: int) -> tuple[list[str], Tensor | None]:
     """Logged values of the design: one row for each line of the best start."""
     lines = [line for line in run.read_metrics() if line.get("stage") == "design" and line.get("start", 0) == start]
@@ -193,4 +198,4 @@ def _history(run: RunStore, start: int) -> tuple[list[str], Tensor | None]:
     if not lines or not names:
         return [], None
     rows = [[math.nan if line.get(name) is None else float(line[name]) for name in names] for line in lines]
-    return names, torch.tensor(rows, dtype=torch.float64)
+    return names, _number(rows)

@@ -42,7 +42,7 @@ def report_rows(part: Part) -> Tensor:
     probes = torch.nonzero(~part.gallery)[:, 0]
     people = part.faces.identity[probes]
     first = [int(probes[people == person][0]) for person in torch.unique(people)[:PICTURES]]
-    return torch.tensor(first)
+    return torch.tensor(first, device=probes.device)
 
 
 def attack(

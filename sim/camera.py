@@ -199,10 +199,10 @@ def gaussian_psf(sd_cells: float, cells: int) -> FixedPsf:
     """Gaussian blur of the same width for all wavelengths, integrated over cells.
 
     Args:
-        sd_cells: standard deviation in image cells.
-        cells: side of the window, odd.
+        sd_cells: Standard deviation in image cells.
+        cells: Side of the window, odd.
     """
-    edges = torch.arange(cells + 1, dtype=torch.float64) - cells / 2
+    edges = torch.arange(cells + 1, dtype=torch.float64, device="cpu") - cells / 2
     cumulative = torch.special.ndtr(edges / max(sd_cells, 1e-6))
     line = cumulative.diff()
     return FixedPsf((line[:, None] * line[None, :]).float().expand(3, -1, -1).clone())

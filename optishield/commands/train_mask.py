@@ -13,9 +13,11 @@ import typer
 from optishield.console import (
     SUMMARY,
     ConfigFile,
+    Device,
     Json,
     Quiet,
     Sets,
+    chosen_device,
     end_on_unmet,
     photo_folder,
     print_json,
@@ -23,6 +25,7 @@ from optishield.console import (
     say,
     short,
 )
+from optishield.devices import DeviceName
 from optishield.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ def train_mask(
     sets: Sets = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run folder.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that render faces.")] = None,
+    device: Device = DeviceName.cpu,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,6 +84,7 @@ def train_mask(
     base = stored_config(resume, TrainMaskConfig) if resume is not None and budget is None else None
     resolved = budgeted(budget, config, sets, base, seed=seed, faces=faces, workers=workers)
     seeds = {"seed": resolved.seed}
+    chosen = chosen_device(device)
     if resume is not None:
         run = RunFolder.resume(resume, config=resolved, command=sys.argv, seeds=seeds, may_differ=_MAY_DIFFER_ON_RESUME)
     else:
@@ -92,7 +97,7 @@ def train_mask(
     if not quiet:
         progress.note(f"run folder: {run.path}")
     try:
-        summary = job(resolved, run, resume=resume is not None, progress=progress)
+        summary = job(resolved, run, resume=resume is not None, progress=progress, device=chosen)
     except KeyboardInterrupt:
         say(f"interrupted; continue with: optishield train-mask --resume {run.path}")
         raise
@@ -105,6 +110,7 @@ def evaluate_mask(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the result (default: in runs/).")] = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="Put the photographs into the report.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")] = 0,
+    device: Device = DeviceName.cpu,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -118,6 +124,7 @@ def evaluate_mask(
     from optishield.run.folder import RunFolder, stored_config
 
     trained = stored_config(run, TrainMaskConfig)
+    chosen = chosen_device(device)
     result = RunFolder.create(
         verb="evaluate-mask", slug=run.name, config=trained, command=sys.argv, seeds={"seed": seed}, out=out
     )
@@ -125,7 +132,7 @@ def evaluate_mask(
     from codesign.run import evaluate_mask as job
 
     progress = choose_progress(quiet=quiet)
-    summary = job(run, faces, result, pictures, seed, progress)
+    summary = job(run, faces, result, pictures, seed, progress, chosen)
     _finish(result, summary, json_output=json_output, pictures=pictures)
 
 

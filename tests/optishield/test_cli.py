@@ -22,7 +22,7 @@ from optishield.cli import app, main
 SNAPSHOTS = Path(__file__).with_name("cli_errors.json")
 
 
-def _train(config: Any, run: Any, *, resume: bool, progress: Any) -> dict[str, Any]:
+def _train(config: Any, run: Any, *, resume: bool, progress: Any, device: Any) -> dict[str, Any]:
     """A job of two stages that obeys the rules of the real one."""
     done = []
     for name in ("scenes", "train"):
@@ -87,7 +87,7 @@ def test_quiet_prints_the_result_only(install_job: Any, capsys: Any) -> None:
 
 
 def test_resume_after_an_interrupt_skips_finished_stages(install_job: Any, capsys: Any) -> None:
-    def interrupted(config: Any, run: Any, *, resume: bool, progress: Any) -> dict[str, Any]:
+    def interrupted(config: Any, run: Any, *, resume: bool, progress: Any, device: Any) -> dict[str, Any]:
         run.log_metrics({"stage": "scenes", "step": 0})
         run.mark_stage("scenes")
         run.log_metrics({"stage": "train", "step": 0})
@@ -146,7 +146,9 @@ def test_schema_describes_every_section(install_job: Any, capsys: Any) -> None:
 def test_evaluation_shows_photographs_only_when_asked(
     install_job: Any, capsys: Any, words: list[str], pictures: bool
 ) -> None:
-    def judge(run_dir: Path, faces_dir: Path, result: Any, pictures: bool, seed: int, progress: Any) -> dict[str, Any]:
+    def judge(
+        run_dir: Path, faces_dir: Path, result: Any, pictures: bool, seed: int, progress: Any, device: Any
+    ) -> dict[str, Any]:
         # A job that forgets to leave out the pictures must not matter.
         generator = torch.Generator().manual_seed(seed)
         height = torch.zeros(32, 32) + torch.linspace(0, 1e-6, 32)

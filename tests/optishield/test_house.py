@@ -101,6 +101,61 @@ def test_the_guard_lets_good_code_pass() -> None:
     assert list(_offences(ast.parse(good))) == []
 
 
+#: What makes a tensor of its own on the default device, unless told where.
+_MAKERS = {"zeros", "ones", "full", "empty", "eye", "linspace", "logspace", "tensor", "hann_window"}
+#: Rooms and files that still make tensors on the CPU in functions that may be given tensors of another device. The list
+#: shrinks as they are mended; nothing is added to it.
+_CPU_ONLY = (
+    "optics/",
+    "faces/",
+    "protectors/",
+    "evaluation/",
+    "photos/",
+    "sim/bench/",
+    "optishield/commands/enroll.py",
+)
+
+
+def _stranded(node: ast.AST, *, exempt: bool = False) -> Iterator[tuple[int, str]]:
+    """Tensors made without saying where: beside tensors of another device they end the program.
+
+    Exempt is what moves afterwards: buffers and parameters of a module, what ``.to`` follows at once, and whole numbers
+    that count positions (``arange`` without a dtype).
+    """
+    if isinstance(node, ast.FunctionDef):
+        exempt |= node.name in ("__init__", "__post_init__")
+    if isinstance(node, ast.Call):
+        name = _dotted(node.func)
+        exempt |= name.endswith(("register_buffer", "Parameter"))
+        exempt |= isinstance(node.func, ast.Attribute) and node.func.attr == "to"
+        given = {keyword.arg for keyword in node.keywords}
+        tail = name.removeprefix("torch.")
+        makes = tail in _MAKERS or (tail == "arange" and "dtype" in given)
+        if name.startswith("torch.") and makes and "device" not in given and not exempt:
+            yield node.lineno, f"{name} without device="
+    for child in ast.iter_child_nodes(node):
+        yield from _stranded(child, exempt=exempt)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_new_tensors_say_where_they_lie(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    if name.startswith(_CPU_ONLY):
+        return
+    found = [f"{name}:{line}: {what}" for line, what in _stranded(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not found, "\n".join(found)
+
+
+def test_the_guard_of_devices_sees_what_is_stranded_and_no_more() -> None:
+    bad = "def f(x):\n    y = torch.zeros(3)\n    return x + torch.arange(3, dtype=x.dtype)"
+    assert [line for line, _ in _stranded(ast.parse(bad))] == [2, 3]
+    good = (
+        "def f(x):\n    y = torch.zeros(3, device=x.device) + torch.tensor(2.0).to(x)\n"
+        "    return x[torch.arange(3)]\nclass M:\n    def __init__(self):\n        self.a = torch.zeros(3)"
+    )
+    assert list(_stranded(ast.parse(good))) == []
+
+
 def test_lists_of_rooms_agree() -> None:
     tool = PROJECT["tool"]
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
