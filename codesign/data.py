@@ -4,44 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
-from evaluation.people import enrolled
-from faces.files import cache_folder
+from evaluation.people import DESIGN_BASE, FIRST_IDENTITY, enrolled, rendered, restore_photos, store_photos
+from evaluation.photos import Photos
 from faces.folders import load_folder
 from faces.samples import FaceSet, five_points
 from faces.splits import check_disjoint, split_by_identity, split_manifest
-from faces.synthetic import generate
 from ground.protocols import Progress, RunStore
 
-PARTS = ("train", "calibration", "validation", "test")
-#: Synthetic people of each part are numbered from here, so that parts stay apart however large they are.
-FIRST_IDENTITY = {"train": 0, "calibration": 1_000_000, "validation": 2_000_000, "test": 3_000_000}
+#: In the order in which a folder of photographs is dealt out.
+PARTS = tuple(FIRST_IDENTITY)
 LEAST_PEOPLE = {"train": 8, "calibration": 4, "validation": 4, "test": 4}
 
-
-@dataclass(frozen=True)
-class Part:
-    """Faces of one part of the split.
-
-    Attributes:
-        faces: images, identities and 68 landmarks.
-        points5: (N, 5, 2) eye centres, nose tip and mouth corners, for the alignment of faces.
-        gallery: (N,) bool, enrolled captures; the others are probes.
-    """
-
-    faces: FaceSet
-    points5: Tensor
-    gallery: Tensor
-
-
+Part = Photos
 Splits = dict[str, Part]
 
 
@@ -69,24 +51,16 @@ def _synthetic(part: str, config: TrainMaskConfig, progress: Progress) -> FaceSe
     data = config.data
     people: int = getattr(data, f"{part}_people")
     captures = data.train_captures if part == "train" else data.test_captures
-    with progress.stage(f"faces, {part}", people * captures) as stage:
-        last = 0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal last
-            stage.advance(done - last)
-            last = done
-
-        return generate(
-            people,
-            captures,
-            size=config.optics.scene_px,
-            seed=config.seed,
-            first_identity=FIRST_IDENTITY[part],
-            workers=config.workers,
-            cache_dir=cache_folder("faces"),
-            progress=advance,
-        )
+    return rendered(
+        part,
+        people,
+        captures,
+        size_px=config.optics.scene_px,
+        seed=config.seed,
+        base=DESIGN_BASE,
+        workers=config.workers,
+        progress=progress,
+    )
 
 
 def _photographs(config: TrainMaskConfig, progress: Progress) -> tuple[dict[str, FaceSet], dict[str, Tensor]]:
@@ -109,23 +83,12 @@ def _photographs(config: TrainMaskConfig, progress: Progress) -> tuple[dict[str,
 def store(run: RunStore, splits: Splits) -> None:
     """Leave the faces in the run folder for the worker processes; :func:`restore` reads them."""
     for name, part in splits.items():
-        faces = part.faces
-        run.write_tensors(
-            f"work/faces-{name}.safetensors",
-            {
-                "images": faces.images, "identity": faces.identity, "capture": faces.capture,
-                "landmarks": faces.landmarks, "points5": part.points5, "gallery": part.gallery,
-            },
-        )  # fmt: skip
+        store_photos(run, f"faces-{name}", part)
 
 
 def restore(folder: Path, name: str, source: str = "run") -> Part:
     """One part of the split as :func:`store` left it in a run folder."""
-    values = load_file(folder / "work" / f"faces-{name}.safetensors")
-    faces = FaceSet(
-        values["images"], values["identity"], values["capture"], values["landmarks"], source, "see manifest"
-    )
-    return Part(faces, values["points5"], values["gallery"])
+    return restore_photos(folder, f"faces-{name}", source)
 
 
 def with_landmarks(part: Part, landmarks: Tensor) -> Part:

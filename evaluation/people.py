@@ -23,9 +23,11 @@ from faces.synthetic import generate
 from ground.protocols import Progress, RunStore
 
 PARTS = ("train", "validation", "calibration", "test")
-#: Synthetic people of each part are numbered from here, so that parts stay apart however large they are. Away from
-#: the numbers of ``train-mask``: a mask is never judged on people it was designed with.
-FIRST_IDENTITY = {"train": 10_000_000, "calibration": 11_000_000, "validation": 12_000_000, "test": 13_000_000}
+#: Synthetic people of each part are numbered from here, above the base of their command, so that parts stay apart
+#: however large they are.
+FIRST_IDENTITY = {"train": 0, "calibration": 1_000_000, "validation": 2_000_000, "test": 3_000_000}
+#: Where the numbers of each command begin: a mask is never judged on people it was designed with.
+DESIGN_BASE, EVALUATE_BASE = 0, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Part:
     """One part of the split.
 
     Attributes:
-        photos: gallery and probes, which are judged.
-        spare: further photographs of the same people, for protectors that must see a person first; may be empty.
+        photos: Gallery and probes, which are judged.
+        spare: Further photographs of the same people, for protectors that must see a person first; may be empty.
     """
 
     photos: Photos
@@ -49,9 +51,9 @@ class People:
     """All parts, and what must be said of them.
 
     Attributes:
-        parts: by the names in :data:`PARTS`.
-        exploratory: why no claim can rest on these people, or "".
-        left_out: photographs that could not be used, with the reason.
+        parts: The parts by the names in :data:`PARTS`.
+        exploratory: Why no claim can rest on these people, or "".
+        left_out: Photographs that could not be used, with the reason.
     """
 
     parts: Parts
@@ -59,8 +61,64 @@ class People:
     left_out: tuple[str, ...] = ()
 
 
+def rendered(
+    part: str, people: int, captures: int, *, size_px: int, seed: int, base: int, workers: int, progress: Progress
+) -> FaceSet:
+    """Synthetic people of one part, from the cache if they were rendered before.
+
+    Args:
+        part: One of :data:`PARTS`.
+        people: Number of people.
+        captures: Number of captures of each.
+        size_px: Side of the pictures in pixels.
+        seed: Seed of everything that is drawn about them.
+        base: Number that is added to :data:`FIRST_IDENTITY`, :data:`DESIGN_BASE` or :data:`EVALUATE_BASE`.
+        workers: Number of processes that render.
+        progress: Where a stage of the rendering is shown.
+    """
+    with progress.stage(f"faces, {part}", people * captures) as stage:
+        last = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            stage.advance(done - last)
+            last = done
+
+        return generate(
+            people,
+            captures,
+            size=size_px,
+            seed=seed,
+            first_identity=base + FIRST_IDENTITY[part],
+            workers=workers,
+            cache_dir=cache_folder("faces"),
+            progress=advance,
+        )
+
+
+def store_photos(run: RunStore, name: str, photos: Photos) -> None:
+    """Leave photographs under ``work/`` of the run folder for the worker processes; see :func:`restore_photos`."""
+    faces = photos.faces
+    run.write_tensors(
+        f"work/{name}.safetensors",
+        {
+            "images": faces.images, "identity": faces.identity, "capture": faces.capture,
+            "landmarks": faces.landmarks, "points5": photos.points5, "gallery": photos.gallery,
+        },
+    )  # fmt: skip
+
+
+def restore_photos(folder: Path, name: str, source: str = "run") -> Photos:
+    """Photographs as :func:`store_photos` left them in a run folder; ``source`` says where they come from."""
+    values = load_file(folder / "work" / f"{name}.safetensors")
+    faces = FaceSet(
+        values["images"], values["identity"], values["capture"], values["landmarks"], source, "see manifest"
+    )
+    return Photos(faces, values["points5"], values["gallery"])
+
+
 def enrolled(faces: FaceSet, share: float) -> Tensor:
-    """Which captures (N,) are enrolled: of each person the first share, at least one, never all of several."""
+    """Which captures (N,) are enrolled: the first ``share`` of each person's, at least one, never all of several."""
     gallery = torch.zeros(len(faces), dtype=torch.bool)
     for person in torch.unique(faces.identity):
         rows = torch.nonzero(faces.identity == person)[:, 0]
@@ -86,10 +144,10 @@ def load_people(config: EvaluateConfig, progress: Progress) -> People:
 
 
 def check_parts(parts: Mapping[str, Part]) -> None:
-    """Makes sure that no person and no picture is in two parts: by number, by pixels, and by perceptual hash.
+    """Make sure that no person and no picture is in two parts: by number, by pixels, and by perceptual hash.
 
     Raises:
-        EvaluationError, FacesError: naming the first clash.
+        EvaluationError, FacesError: Parts share a person or a picture; the first one is named.
     """
     sets = {name: part.photos.faces for name, part in parts.items()}
     check_disjoint(sets)
@@ -116,24 +174,16 @@ def _synthetic(name: str, config: EvaluateConfig, progress: Progress) -> Part:
     people = config.people
     count: int = getattr(people, f"{name}_people")
     captures = people.captures + people.fit_captures
-    with progress.stage(f"faces, {name}", count * captures) as stage:
-        last = 0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal last
-            stage.advance(done - last)
-            last = done
-
-        faces = generate(
-            count,
-            captures,
-            size=people.size_px,
-            seed=config.seed,
-            first_identity=FIRST_IDENTITY[name],
-            workers=config.workers,
-            cache_dir=cache_folder("faces"),
-            progress=advance,
-        )
+    faces = rendered(
+        name,
+        count,
+        captures,
+        size_px=people.size_px,
+        seed=config.seed,
+        base=EVALUATE_BASE,
+        workers=config.workers,
+        progress=progress,
+    )
     return _part(faces, five_points(faces.landmarks), config)
 
 
@@ -185,28 +235,13 @@ def _folder(config: EvaluateConfig, progress: Progress) -> People:
 def store(run: RunStore, parts: Mapping[str, Part]) -> None:
     """Leave the faces in the run folder for the worker processes; :func:`restore` reads them."""
     for name, part in parts.items():
-        for kind, photos in (("photos", part.photos), ("spare", part.spare)):
-            faces = photos.faces
-            run.write_tensors(
-                f"work/{name}-{kind}.safetensors",
-                {
-                    "images": faces.images, "identity": faces.identity, "capture": faces.capture,
-                    "landmarks": faces.landmarks, "points5": photos.points5, "gallery": photos.gallery,
-                },
-            )  # fmt: skip
+        store_photos(run, f"{name}-photos", part.photos)
+        store_photos(run, f"{name}-spare", part.spare)
 
 
 def restore(folder: Path, name: str) -> Part:
     """One part of the split as :func:`store` left it in a run folder."""
-
-    def photos(kind: str) -> Photos:
-        values = load_file(folder / "work" / f"{name}-{kind}.safetensors")
-        faces = FaceSet(
-            values["images"], values["identity"], values["capture"], values["landmarks"], "run", "see manifest"
-        )
-        return Photos(faces, values["points5"], values["gallery"])
-
-    return Part(photos("photos"), photos("spare"))
+    return Part(restore_photos(folder, f"{name}-photos"), restore_photos(folder, f"{name}-spare"))
 
 
 def shown_as(photos: Photos, levels: Tensor) -> Photos:

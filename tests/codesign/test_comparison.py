@@ -10,11 +10,11 @@ import torch
 
 from codesign.cameras import CameraSpec, baselines, build, clean, ours
 from codesign.config import TrainMaskConfig
-from codesign.data import enrolled
 from codesign.decoders import augmented
 from codesign.errors import CodesignError
 from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, identity_bits
 from codesign.matching import next_severity
+from evaluation.people import enrolled
 from faces.samples import FaceSet
 from ground.pool import derived_seed, run_jobs
 
