@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,19 +21,20 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 def describe_environment(
     *, command: Sequence[str], seeds: Mapping[str, int], now: datetime | None = None
 ) -> dict[str, Any]:
-    """Collect what is needed to repeat a run. Holds no host or user name.
+    """Collect what is needed to repeat a run. It holds no name of a host or user, unless the user typed one.
 
     Args:
-        command: the command line as typed.
-        seeds: every seed by name.
-        now: the time to note; None reads the clock.
+        command: The command line as typed, ``sys.argv``. Its home folder is written as ``~``, the program without its
+            folder; all else stays, also paths elsewhere.
+        seeds: Every seed by name.
+        now: The time to note; None reads the clock.
 
     Returns:
         A dictionary of JSON values.
     """
     return {
         "utc": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
-        "command": list(command),
+        "command": [Path(word).name if place == 0 else _without_home(word) for place, word in enumerate(command)],
         "seeds": dict(seeds),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -42,6 +44,13 @@ def describe_environment(
         "versions": {"optishield": __version__, **{name: package_version(name) for name in _PACKAGES}},
         "git": git_state(Path(__file__).resolve().parents[2]),
     }
+
+
+def _without_home(word: str) -> str:
+    home = os.path.expanduser("~")
+    if home in ("", "~", "/"):
+        return word
+    return re.sub(rf"(?<![^=:,]){re.escape(home)}(?=/|$)", "~", word)
 
 
 def package_version(name: str) -> str | None:

@@ -2,10 +2,10 @@
 
 Layout of ``runs/<utc>-<verb>-<slug>/``::
 
-    config.toml        the resolved configuration
-    environment.json   versions, git commit, processor, threads, seeds, command line
+    config.toml        the resolved configuration; a copy that was changed is not taken for it
+    environment.json   versions, git commit, processor, threads, seeds, command line, hash of config.toml
     metrics.jsonl      one JSON object a line
-    stages/NAME.json   a finished stage and what it returned; finished stages are skipped on resume
+    stages/NAME.json   a finished stage, what it returned and wrote; finished stages are skipped on resume
     ...                whatever the job stores (JSON, safetensors, figures, report.html)
 
 The layout and its reasons: docs/decisions/0004-run-folder-and-resume.md.
@@ -13,9 +13,9 @@ The layout and its reasons: docs/decisions/0004-run-folder-and-resume.md.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -23,17 +23,20 @@ import re
 import secrets
 import shutil
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel
 
+from ground.errors import GroundError
 from ground.files import TEMPORARY, write_all, write_atomic
 from ground.jsonable import json_bytes, plain
-from optishield.errors import RunError, describe_os_error, one_line
+from ground.parse import json_of
+from optishield.errors import RunError
 from optishield.run.environment import describe_environment
+from optishield.run.markers import Marker, check_file, check_presence, disk, read_json
 from optishield.run.settings import differing_keys, load_config, write_config
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 STAGES = "stages"
+CONFIG_HASH = "config_sha256"
 
 
 class RunFolder:
@@ -58,10 +62,11 @@ class RunFolder:
         """Open an existing folder.
 
         Raises:
-            RunError: the folder is missing, or another run writes to it.
+            RunError: The folder is missing, or another run writes to it.
         """
         self._path = path
-        with _disk(path):
+        self._written: set[str] = set()
+        with disk(path):
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             self._release = weakref.finalize(self, os.close, handle)
             try:
@@ -95,28 +100,31 @@ class RunFolder:
         """Make a new run folder with its configuration and environment; it appears whole or not at all.
 
         Args:
-            verb: the command, for example ``train-mask``.
-            slug: a few words that tell this run from others.
-            config: the resolved configuration.
-            command: the command line as typed.
-            seeds: every seed of the run by name.
-            out: the folder itself; None takes a fresh name inside ``parent``.
-            parent: where unnamed runs go.
-            now: the time used in the name; None reads the clock.
+            verb: The command, for example ``train-mask``.
+            slug: A few words that tell this run from others.
+            config: The resolved configuration.
+            command: The command line as typed.
+            seeds: Every seed of the run by name.
+            out: The folder itself; None takes a fresh name inside ``parent``.
+            parent: Where unnamed runs go.
+            now: The time used in the name; None reads the clock.
 
         Raises:
-            RunError: the folder exists and is not empty, or cannot be written.
+            RunError: The folder exists and is not empty, or cannot be written.
         """
         moment = now or datetime.now(UTC)
         name = f"{moment:%Y%m%dT%H%M%SZ}-{verb}-{_slug(slug)}"
         target = out if out is not None else parent / name
-        with _disk(target):
+        with disk(target, hidden=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             draft = target.parent / f".{secrets.token_hex(6)}.new-run"
             try:
                 (draft / STAGES).mkdir(parents=True)
                 write_config(draft / CONFIG, config)
-                environment = describe_environment(command=command, seeds=seeds, now=moment)
+                environment = {
+                    **describe_environment(command=command, seeds=seeds, now=moment),
+                    CONFIG_HASH: _config_hash(draft),
+                }
                 write_atomic(draft / ENVIRONMENT, json_bytes(environment, ENVIRONMENT))
                 target = _give_name(draft, target, numbered=out is None)
             finally:
@@ -135,17 +143,19 @@ class RunFolder:
     ) -> Self:
         """Open an existing run folder to go on where it stopped.
 
-        Lines of ``metrics.jsonl`` after the last finished stage are dropped, because that stage runs again.
+        Lines of ``metrics.jsonl`` after the last finished stage are dropped, because that stage runs again. What the
+        finished stages wrote is looked at before anything is computed.
 
         Args:
-            path: the run folder.
-            config: the configuration now asked for; it must equal the stored one.
-            command: the command line as typed.
-            seeds: every seed of the run by name.
-            may_differ: dotted keys that do not change results, for example the number of workers.
+            path: The run folder.
+            config: The configuration now asked for; it must equal the stored one.
+            command: The command line as typed.
+            seeds: Every seed of the run by name.
+            may_differ: Dotted keys that do not change results, for example the number of workers.
 
         Raises:
-            RunError: not a run folder, or a different configuration (the differing keys are named).
+            RunError: It is not a run folder, the configuration is another one (the differing keys are named), or a file
+                of a finished stage is missing or damaged.
         """
         stored = stored_config(path, type(config))
         keys = differing_keys(stored.model_dump(mode="json"), config.model_dump(mode="json"))
@@ -156,6 +166,7 @@ class RunFolder:
                 "drop those options, or start a new run without --resume."
             )
         run = cls(path)
+        run._check_stages()
         run._drop_leftovers()
         number = 1
         while run.has(f"environment-resume-{number}.json"):
@@ -167,32 +178,55 @@ class RunFolder:
 
     def stage_done(self, name: str) -> dict[str, Any] | None:
         """What ``mark_stage`` stored for this stage, or None when the stage has to be done."""
-        marker = f"{STAGES}/{_stage_name(name)}.json"
-        if not self.has(marker):
-            return None
-        result = self.read_json(marker)["result"]
-        if not isinstance(result, dict):
-            raise RunError(f"{self._path / marker} is damaged; delete that file and the stage runs again.")
-        return result
+        marker = self._marker(name)
+        return Marker.read(marker).result if marker.is_file() else None
+
+    def _marker(self, stage: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", stage):
+            raise RunError(f"{stage!r} cannot name a stage; use letters, digits, dot, dash and underscore.")
+        return self._path / STAGES / f"{stage}.json"
+
+    def _finished(self) -> dict[Path, Marker]:
+        """The finished stages by their files."""
+        return {path: Marker.read(path) for path in sorted((self._path / STAGES).glob("*.json"))}
+
+    def _check_stages(self) -> None:
+        """Look at what finished stages wrote, so that a damaged file does not end the run hours later.
+
+        A file that is no longer there may have been taken away by a later stage; whoever reads it says so.
+        """
+        for marker, stage in self._finished().items():
+            for path in map(self._inside, stage.files):
+                if path.exists():
+                    check_file(path, _again(marker))
+
+    def _advice(self, name: str) -> str:
+        """What to do about a file that is missing or damaged."""
+        written = (_again(marker) for marker, stage in self._finished().items() if name in stage.files)
+        return next(written, "resume the run, which writes it again.")
 
     def mark_stage(self, name: str, result: Mapping[str, Any] | None = None) -> None:
         """Declare a stage done, after the metrics logged so far have reached the disk.
 
         Args:
-            name: letters, digits, dot, dash and underscore.
-            result: what later stages need to know; returned by ``stage_done``.
+            name: Letters, digits, dot, dash and underscore.
+            result: What later stages need to know; returned by ``stage_done``.
         """
         metrics = self._path / METRICS
         size = 0
         if metrics.exists():
-            with _disk(metrics):
+            with disk(metrics):
                 handle = os.open(metrics, os.O_RDWR)
                 try:
                     os.fsync(handle)
                     size = os.fstat(handle).st_size
                 finally:
                     os.close(handle)
-        self.write_json(f"{STAGES}/{_stage_name(name)}.json", {"result": dict(result or {}), "metrics_bytes": size})
+        marker = self._marker(name)
+        files = sorted(file for file in self._written if self._inside(file).is_file())
+        finished = Marker(plain(dict(result or {}), marker.name), size, files)
+        self.write_json(f"{STAGES}/{marker.name}", finished.to_json())
+        self._written.clear()
 
     # Metrics
 
@@ -205,7 +239,7 @@ class RunFolder:
         """
         line = json.dumps(plain(dict(values), METRICS), ensure_ascii=False, allow_nan=False) + "\n"
         metrics = self._path / METRICS
-        with _disk(metrics):
+        with disk(metrics):
             handle = os.open(metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             before = os.fstat(handle).st_size
             try:
@@ -217,23 +251,32 @@ class RunFolder:
                 os.close(handle)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of ``metrics.jsonl``, oldest first; a line cut off by a crash is left out."""
+        """All whole lines of ``metrics.jsonl``, oldest first; a line cut off by a crash is left out.
+
+        Raises:
+            RunError: A line is damaged.
+        """
         if not self.has(METRICS):
             return []
-        data = (self._path / METRICS).read_bytes()
-        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        path = self._path / METRICS
+        with disk(path):
+            data = path.read_bytes()
+        try:
+            lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
+            return [json_of(line, f"{path}, line {number},") for number, line in enumerate(lines, 1)]
+        except GroundError as error:
+            raise RunError(str(error)) from error
 
     def _drop_leftovers(self) -> None:
         """Remove what a stopped run left: temporary files, and metrics of the stage that will run again."""
-        with _disk(self._path):
+        with disk(self._path):
             for leftover in self._path.rglob(TEMPORARY):
                 leftover.unlink()
         metrics = self._path / METRICS
         if not metrics.exists():
             return
-        markers = (self.read_json(f"{STAGES}/{file.name}") for file in (self._path / STAGES).glob("*.json"))
-        keep = max((int(marker["metrics_bytes"]) for marker in markers), default=0)
-        with _disk(metrics):
+        keep = max((stage.metrics_bytes for stage in self._finished().values()), default=0)
+        with disk(metrics):
             os.truncate(metrics, min(keep, metrics.stat().st_size))
 
     # Files
@@ -246,12 +289,13 @@ class RunFolder:
         """Store raw bytes, atomically; folders in the name are made.
 
         Raises:
-            RunError: the disk is full or read-only; nothing is left half-written.
+            RunError: The disk is full or read-only; nothing is left half-written.
         """
         path = self._inside(name)
-        with _disk(path):
+        with disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data)
+        self._written.add(name)
         return path
 
     def write_text(self, name: str, text: str) -> Path:
@@ -271,15 +315,9 @@ class RunFolder:
         """Load a JSON file of this folder.
 
         Raises:
-            RunError: the file is missing or is not JSON.
+            RunError: The file is missing or is not JSON.
         """
-        path = self._inside(name)
-        with _disk(path):
-            data = path.read_bytes()
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            raise RunError(f"{path} is damaged ({error}); delete it, then resume the run.") from error
+        return read_json(self._inside(name), self._advice(name))
 
     def write_tensors(
         self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
@@ -287,9 +325,9 @@ class RunFolder:
         """Store tensors as safetensors, atomically.
 
         Args:
-            name: the file, usually ending in ``.safetensors``.
-            tensors: any devices and strides; stored contiguous, values and dtypes unchanged.
-            metadata: a few texts kept in the header.
+            name: The file, usually ending in ``.safetensors``.
+            tensors: Of any device and stride; stored contiguous, values and dtypes unchanged.
+            metadata: A few texts kept in the header.
         """
         from safetensors.torch import save
 
@@ -300,18 +338,19 @@ class RunFolder:
         """Load a safetensors file of this folder onto the CPU.
 
         Raises:
-            RunError: the file is missing or damaged.
+            RunError: The file is missing or damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        path = self._inside(name)
-        with _disk(path):
+        path, advice = self._inside(name), self._advice(name)
+        check_presence(path, advice)
+        with disk(path):
             data = path.read_bytes()
         try:
             return load(data)
         except SafetensorError as error:
-            raise RunError(f"{path} is damaged ({error}); delete it, then resume the run.") from error
+            raise RunError(f"{path} is damaged ({error}); {advice}") from error
 
     def _inside(self, name: str) -> Path:
         relative = PurePosixPath(name)
@@ -324,11 +363,29 @@ def stored_config(path: Path, model: type[Model]) -> Model:
     """The configuration that a run folder was made with.
 
     Raises:
-        RunError: the path is not a run folder.
+        RunError: The path is not a run folder, or its configuration was changed after the run began.
+        ConfigError: The configuration does not fit the model.
     """
     if not (path / CONFIG).is_file() or not (path / ENVIRONMENT).is_file():
         raise RunError(f"{path} is not a run folder (no {CONFIG} and {ENVIRONMENT}); name a folder that a run made.")
+    environment = read_json(path / ENVIRONMENT, "start a new run.")
+    # Runs of earlier versions kept no hash.
+    known = environment.get(CONFIG_HASH) if isinstance(environment, dict) else ""
+    if known is not None and known != _config_hash(path):
+        raise RunError(
+            f"{path / CONFIG} is not what the run began with ({ENVIRONMENT} holds another hash of it); undo the "
+            f"change, or start a new run with --config {path / CONFIG}."
+        )
     return load_config(model, toml_path=path / CONFIG)
+
+
+def _config_hash(folder: Path) -> str:
+    with disk(folder / CONFIG):
+        return hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()
+
+
+def _again(marker: Path) -> str:
+    return f"delete {marker}, and the stage that wrote it runs again."
 
 
 def _give_name(draft: Path, target: Path, *, numbered: bool) -> Path:
@@ -349,22 +406,6 @@ def _give_name(draft: Path, target: Path, *, numbered: bool) -> Path:
         else:
             return target
     raise AssertionError("itertools.count does not end")
-
-
-@contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system into one sentence; nothing half-written remains (see ``write_atomic``)."""
-    try:
-        yield
-    except OSError as error:
-        named = error if error.filename else OSError(error.errno, error.strerror, str(path))
-        raise RunError(one_line(describe_os_error(named))) from error
-
-
-def _stage_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise RunError(f"{name!r} cannot name a stage; use letters, digits, dot, dash and underscore.")
-    return name
 
 
 def _slug(text: str) -> str:

@@ -15,8 +15,11 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
+from ground.errors import GroundError
 from ground.files import write_atomic
+from ground.parse import toml_of
 from optishield.errors import ConfigError, UsageError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,16 +35,16 @@ def load_config(
     """Build a configuration from three layers; later layers win.
 
     Args:
-        model: the pydantic model (frozen, unknown keys forbidden).
-        base: starting values; None means the model's own defaults.
-        toml_path: a TOML file with any part of the keys.
-        sets: texts ``a.b=value``; the value is a TOML literal, or a bare string when the key takes text.
+        model: The pydantic model (frozen, unknown keys forbidden).
+        base: Starting values; None means the model's own defaults.
+        toml_path: A TOML file with any part of the keys.
+        sets: Texts ``a.b=value``; the value is a TOML literal, or a bare string when the key takes text.
 
     Returns:
         The checked configuration.
 
     Raises:
-        ConfigError: a file that cannot be read, an unknown key (the nearest valid keys are named), a bad value.
+        ConfigError: The file cannot be read, a key is unknown (the nearest valid keys are named), or a value is wrong.
     """
     values: dict[str, Any] = base.model_dump() if base is not None else {}
     if toml_path is not None:
@@ -70,20 +73,20 @@ def layered(
     """Settings of a command: a preset (or ``base``), then the TOML file, then --set, then options of their own.
 
     Args:
-        model: the pydantic model.
-        key: where the model says which preset it is, for example ``budget``; also the name of an option.
-        names: of the presets.
-        start: the settings of a preset.
-        chosen: the preset that the option names, None if it was not given.
-        default: the preset if neither the option nor the file names one.
-        base: settings to start from in place of a preset.
-        toml_path: see ``load_config``.
-        sets: see ``load_config``.
-        options: values of options that are named like their keys; None was not given.
+        model: The pydantic model.
+        key: Where the model says which preset it is, for example ``budget``; also the name of an option.
+        names: Names of the presets.
+        start: Gives the settings of a preset.
+        chosen: The preset that the option names, None if it was not given.
+        default: The preset if neither the option nor the file names one.
+        base: Settings to start from in place of a preset.
+        toml_path: A TOML file with any part of the keys.
+        sets: Texts ``a.b=value``, as for :func:`load_config`.
+        options: Values of options that are named like their keys; None was not given.
 
     Raises:
-        UsageError: an option and --set, or an option and the file, contradict each other.
-        ConfigError: see ``load_config``, or there is no such preset.
+        UsageError: An option and --set, or an option and the file, contradict each other.
+        ConfigError: There is no such preset, or a key or value is wrong as for :func:`load_config`.
     """
     given = {name: value for name, value in options.items() if value is not None}
     for text in sets:
@@ -104,7 +107,7 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Check values against the model.
 
     Raises:
-        ConfigError: names each wrong key, the value found and what is expected.
+        ConfigError: A value is wrong; the message names each wrong key, the value found and what is expected.
     """
     try:
         return model.model_validate(values)
@@ -116,52 +119,63 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: the file is missing, is not UTF-8, or is not TOML (with line and column).
+        ConfigError: The file is missing, is not UTF-8, or is not TOML (with line and column).
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml_of(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}; check --config.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; correct that line.") from error
+    except GroundError as error:
+        raise ConfigError(str(error)) from error
 
 
 def parse_set(model: type[BaseModel], text: str) -> tuple[str, Any]:
     """Split and type one ``--set`` argument.
 
     Args:
-        model: the model that knows the keys.
-        text: ``key=value`` with a dotted key, for example ``camera.bits=6``.
+        model: The model that knows the keys.
+        text: ``key=value`` with a dotted key, for example ``sensor.bits=6``.
 
     Returns:
         The dotted key and its value. ``none`` clears a key that may be empty.
 
     Raises:
-        ConfigError: no ``=``, an unknown key, or a key that names a section.
+        ConfigError: There is no ``=``, the key is unknown or names a section, or the number is too large.
     """
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"--set {text!r} is not of the form key=value, for example --set camera.bits=6.")
+        raise ConfigError(f"--set {text!r} is not of the form key=value, for example --set {example(model)}.")
     fields = dict(known_keys(model))
     if key not in fields:
         inside = [name for name in fields if name.startswith(key + ".")]
         if inside:
             raise ConfigError(f"--set {key} names a section; set one of its keys: {', '.join(inside[:6])}.")
         _refuse_unknown(model, [key], where="--set")
-    return key, _literal(fields[key], raw.strip())
+    return key, _literal(key, fields[key], raw.strip())
 
 
-def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def example(model: type[BaseModel]) -> str:
+    """A ``key=value`` that this model takes: its first key in a section that has a number as default, with that."""
+    for key, field in _fields(model):
+        if "." in key and isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
+            return f"{key}={field.default}"
+    return f"{next(key for key, _ in known_keys(model))}=VALUE"
+
+
+def known_keys(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
     """Walk all dotted keys of a model with their types, in order of definition."""
+    for key, field in _fields(model):
+        yield key, field.annotation
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         section = _section(field.annotation)
         if section is None:
-            yield prefix + name, field.annotation
+            yield prefix + name, field
         else:
-            yield from known_keys(section, f"{prefix}{name}.")
+            yield from _fields(section, f"{prefix}{name}.")
 
 
 def differing_keys(left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -182,7 +196,7 @@ def to_toml(config: BaseModel) -> str:
     TOML has no empty value: a key that is None is left out, which is right only when None is its default.
 
     Raises:
-        ConfigError: a key is None although its default is not.
+        ConfigError: A key is None although its default is not.
     """
     return tomli_w.dumps(_without_none(config))
 
@@ -249,8 +263,14 @@ def _refuse_unknown(model: type[BaseModel], keys: Iterator[str] | Sequence[str],
         if not near:
             near = difflib.get_close_matches(tail, [name.rpartition(".")[2] for name in valid], n=3)
             near = [name for name in valid if name.rpartition(".")[2] in near]
-        hint = f"nearest: {', '.join(near[:3])}" if near else "see `optishield config show`"
+        hint = f"nearest: {', '.join(near[:3])}" if near else f"there are {', '.join(_overview(valid))}"
         raise ConfigError(f"Unknown key {key!r} in {where}; {hint}.")
+
+
+def _overview(keys: Sequence[str]) -> list[str]:
+    """Keys, and sections in place of theirs."""
+    heads = (key.partition(".") for key in keys)
+    return list(dict.fromkeys(f"{head}.*" if tail else head for head, _, tail in heads))
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -269,19 +289,28 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _literal(annotation: Any, raw: str) -> Any:
+def _literal(key: str, annotation: Any, raw: str) -> Any:
     members = _members(annotation)
     if raw.lower() == "none" and type(None) in members:
         return None
     try:
         parsed = tomllib.loads(f"value = {raw}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, so it is text
         return raw
     if set(parsed) != {"value"}:  # a line break in the text smuggled in a second key
         return raw
-    value = parsed["value"]
     takes_text_only = all(member in (str, Path, type(None)) for member in members)
-    return raw if takes_text_only and not isinstance(value, str) else value
+    if takes_text_only and not isinstance(parsed["value"], str):
+        return raw
+    try:
+        return toml_of(f"value = {raw}", f"--set {key}")["value"]
+    except GroundError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
 
 
 def _describe(error: ValidationError) -> str:
@@ -289,6 +318,8 @@ def _describe(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"]) or "configuration"
         message = item["msg"].removeprefix("Value error, ")
-        given = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
+        given = (
+            "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {_shortened(item['input'])}"
+        )
         parts.append(f"{key}{given}: {message[:1].lower()}{message[1:]}")
     return "Configuration not valid: " + "; ".join(parts) + "."

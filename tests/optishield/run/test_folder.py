@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from ground.errors import GroundError
 from ground.protocols import RunStore
 from optishield.errors import RunError
 from optishield.run import folder as runs
+from optishield.run.environment import describe_environment
 from optishield.run.folder import RunFolder, stored_config
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -149,12 +152,158 @@ def test_damaged_files_are_named(make: Any, tmp_path: Path) -> None:
     run = make(out=tmp_path / "r")
     run.write_bytes("a.json", b"{")
     run.write_bytes("a.safetensors", b"12")
-    with pytest.raises(RunError, match=r"a\.json is damaged"):
+    with pytest.raises(RunError, match=r"a\.json is damaged: it is no valid JSON: .*, or resume the run, which writes"):
         run.read_json("a.json")
-    with pytest.raises(RunError, match=r"a\.safetensors is damaged"):
+    with pytest.raises(RunError, match=r"a\.safetensors is damaged \(.*\); resume the run, which writes it again"):
         run.read_tensors("a.safetensors")
-    with pytest.raises(RunError, match=r"gone\.json: No such file"):
-        run.read_json("gone.json")
+    for read in (run.read_json, run.read_tensors):
+        with pytest.raises(RunError, match=r"There is no .*gone; resume the run, which writes it again"):
+            read("gone")
+    run.write_bytes("b.json", b"[" * 100_000)
+    with pytest.raises(RunError, match=r"b\.json is damaged: it holds lists or tables nested more than 64 times"):
+        run.read_json("b.json")
+
+
+def test_a_damaged_line_of_the_metrics_is_named(make: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    run.log_metrics({"step": 1})
+    with open(run.path / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": \n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2, is no valid JSON"):
+        run.read_metrics()
+
+
+def _change(path: Path, value: Any) -> None:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda marker: [], r"does not describe a finished stage; delete that file, and the stage runs again"),
+        (lambda marker: "words", r"is damaged: it is no valid JSON"),
+        (lambda marker: "", r"is damaged: it is no valid JSON"),
+        (lambda marker: {}, r"does not describe a finished stage"),
+        (lambda marker: "[" * 100_000, r"is damaged: it holds lists or tables nested more than"),
+        (lambda marker: {**marker, "result": [1]}, r"does not describe a finished stage"),
+        (lambda marker: {**marker, "metrics_bytes": "all"}, r"does not describe a finished stage"),
+        (lambda marker: {**marker, "files": 3}, r"does not describe a finished stage"),
+        (lambda marker: {**marker, "result": {}}, r"was changed after the stage ended; undo the change, or delete"),
+        (lambda marker: {**marker, "metrics_bytes": 1}, r"was changed after the stage ended"),
+        (lambda marker: {**marker, "result": {"loss": 0.25}}, r"was changed after the stage ended"),
+    ],
+)
+def test_a_stage_marker_that_was_edited_is_refused_at_once(
+    make: Any, settings: Any, tmp_path: Path, change: Any, message: str
+) -> None:
+    run = make(out=tmp_path / "r")
+    run.log_metrics({"step": 1})
+    run.mark_stage("train", {"loss": 0.5})
+    run.close()
+    marker = run.path / "stages" / "train.json"
+    _change(marker, change(json.loads(marker.read_text())))
+    with pytest.raises(RunError, match=rf"train\.json {message}"):
+        run.stage_done("train")
+    with pytest.raises(RunError, match=rf"train\.json {message}"):
+        _resume(run.path, settings())
+    assert run.read_metrics() == [{"step": 1}], "a refused resume changes nothing"
+
+
+def test_a_marker_may_be_laid_out_anew_and_one_of_an_earlier_version_is_read(
+    make: Any, settings: Any, tmp_path: Path
+) -> None:
+    run = make(out=tmp_path / "r")
+    run.mark_stage("train", {"loss": 0.1, "name": "é"})
+    marker = run.path / "stages" / "train.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()), sort_keys=True))
+    assert run.stage_done("train") == {"loss": 0.1, "name": "é"}
+    marker.write_text('{"result": {"loss": 0.5}, "metrics_bytes": 0}')
+    assert run.stage_done("train") == {"loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("mask.safetensors", lambda data: data[:-1], "is damaged"),
+        ("mask.safetensors", lambda data: data[:20], "is damaged"),
+        ("mask.safetensors", lambda data: b"", "is damaged"),
+        ("mask.safetensors", lambda data: pickle.dumps({"height": [0.0]}), "is damaged"),
+        ("facts.json", lambda data: data[:-3], "is damaged"),
+    ],
+)
+def test_damaged_files_of_a_finished_stage_are_refused_at_once(
+    make: Any, settings: Any, tmp_path: Path, name: str, damage: Any, message: str
+) -> None:
+    run = make(out=tmp_path / "r")
+    run.write_tensors("mask.safetensors", {"height": torch.zeros(4, 4)})
+    run.write_json("facts.json", {"loss": 0.5})
+    run.mark_stage("design")
+    run.close()
+    path = run.path / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        RunError, match=rf"{name} {message}.* delete .*design\.json, and the stage that wrote it runs again"
+    ):
+        _resume(run.path, settings())
+
+
+def test_files_that_a_later_stage_took_away_or_a_stopped_one_left_do_not_end_a_run(
+    make: Any, settings: Any, tmp_path: Path
+) -> None:
+    run = make(out=tmp_path / "r")
+    run.write_tensors("start.safetensors", {"x": torch.zeros(1)})
+    run.mark_stage("start")
+    (run.path / "start.safetensors").unlink()
+    run.write_tensors("half.safetensors", {"x": torch.zeros(1)})
+    (run.path / "half.safetensors").write_bytes(b"half")
+    run.close()
+    again = _resume(run.path, settings())
+    with pytest.raises(
+        RunError, match=r"There is no .*start\.safetensors; delete .*start\.json, and the stage that wrote"
+    ):
+        again.read_tensors("start.safetensors")
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace("seed = 0", "seed = 1"), lambda text: text + "# note\n"])
+def test_a_configuration_that_was_edited_is_refused(make: Any, settings: Any, tmp_path: Path, change: Any) -> None:
+    run = make(out=tmp_path / "r")
+    run.close()
+    file = run.path / "config.toml"
+    text = file.read_text()
+    file.write_text(change(text))
+    with pytest.raises(
+        RunError, match=r"config\.toml is not what the run began with .*; undo the change, or start a new"
+    ):
+        stored_config(run.path, settings)
+    file.write_text(text)
+    assert stored_config(run.path, settings) == settings()
+
+
+def test_a_run_of_an_earlier_version_has_no_hash_of_its_configuration(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    path = run.path / "environment.json"
+    environment = json.loads(path.read_text())
+    del environment["config_sha256"]
+    path.write_text(json.dumps(environment))
+    assert stored_config(run.path, settings) == settings()
+    path.write_text("[]")
+    with pytest.raises(RunError, match="is not what the run began with"):
+        stored_config(run.path, settings)
+
+
+def test_the_command_is_kept_without_the_home_folder(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/jane.d")
+    words = [
+        "/home/jane.d/.venv/bin/optishield", "train-mask", "--faces", "/home/jane.d/photos", "--out=/home/jane.d",
+        "--set", "note=a /home/jane.d/b", "/home/jane.dean/x", "/mnt/home/jane.d/x", "--config", "a.toml",
+    ]  # fmt: skip
+    command = describe_environment(command=words, seeds={})["command"]
+    assert command == [
+        "optishield", "train-mask", "--faces", "~/photos", "--out=~", "--set", "note=a /home/jane.d/b",
+        "/home/jane.dean/x", "/mnt/home/jane.d/x", "--config", "a.toml",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["", "/etc/x", "../x", "a/../../x"])
@@ -214,7 +363,7 @@ def test_full_disk_takes_back_half_a_metrics_line(make: Any, tmp_path: Path, mon
 def test_full_disk_makes_no_run_folder(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         _full_disk(patch, after_bytes=5)
-        with pytest.raises(RunError, match="No space left on device"):
+        with pytest.raises(RunError, match=rf"^{re.escape(str(tmp_path / 'r'))}: No space left on device"):
             make(out=tmp_path / "r")
     assert list(tmp_path.iterdir()) == []
 
@@ -240,6 +389,7 @@ _VICTIM = """
 import os, signal, sys
 from pathlib import Path
 from ground import files
+from optishield.run.environment import describe_environment
 from optishield.run.folder import RunFolder
 
 run = RunFolder(Path(sys.argv[1]))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from codesign.config import TrainMaskConfig
+from evaluation.config import EvaluateConfig
 from optishield.errors import ConfigError
 from optishield.run.settings import differing_keys, known_keys, load_config, parse_set, to_toml, write_config
 
@@ -57,12 +60,16 @@ def test_set_values_are_typed(settings: Any, text: str, value: object) -> None:
     [
         ("camera.bit=6", r"Unknown key 'camera.bit' in --set; nearest: camera.bits"),
         ("bits=6", r"nearest: camera.bits"),
-        ("zzz=1", r"Unknown key 'zzz' in --set; see `optishield config show`"),
+        ("zzz=1", r"Unknown key 'zzz' in --set; there are budget, seed, .*, camera\.\*\."),
         ("camera=6", r"names a section; set one of its keys: camera.bits"),
         ("camera.bits", r"not of the form key=value"),
         ("=3", r"not of the form key=value"),
         ("camera.bits=x", r"camera.bits = 'x': input should be a valid integer"),
         ("camera.bits=99", r"camera.bits = 99: input should be less than or equal to 16"),
+        ("camera.pitch_m=1e400", r"^--set camera.pitch_m is no valid TOML: the number 1e400 is too large"),
+        ("camera.lenses=[1e400]", r"the number 1e400 is too large"),
+        ("camera.lenses=" + "[" * 100_000, r"camera.lenses = '\[{39}… \(100002 characters\): input should"),
+        ("seed=" + "9" * 5000, r"seed = '9{39}… \(5002 characters\): unable to parse"),
     ],
 )
 def test_set_mistakes_say_what_to_change(settings: Any, text: str, message: str) -> None:
@@ -73,8 +80,10 @@ def test_set_mistakes_say_what_to_change(settings: Any, text: str, message: str)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"seed = =\n", r"is not valid TOML: .*line 1, column 8"),
-        (b"seed = \xff", r"is not UTF-8 text \(byte 7\)"),
+        (b"seed = =\n", r"is no valid TOML: .*line 1, column 8"),
+        (b"seed = \xff", r"is not text in UTF-8 \(byte 7 is 255\)"),
+        (b"seed = " + b"[" * 100_000, r"holds lists or tables nested more than 64 times"),
+        (b"seed = 1e400", r"is no valid TOML: the number 1e400 is too large"),
         (b"[camera]\nbit = 1", r"Unknown key 'camera.bit' in .*a.toml; nearest: camera.bits"),
         (b"camera = 3", r"camera is a section: write \[camera\]"),
         (b"[seed]\nx = 1", r"seed: input should be a valid integer"),
@@ -85,6 +94,22 @@ def test_file_mistakes_say_what_to_change(settings: Any, tmp_path: Path, content
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         load_config(settings, toml_path=file)
+
+
+def test_a_byte_order_mark_is_passed_over(settings: Any, tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes(b"\xef\xbb\xbfseed = 3\r\n")
+    assert load_config(settings, toml_path=file).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "start"), [(TrainMaskConfig, TrainMaskConfig.for_budget), (EvaluateConfig, EvaluateConfig.for_tier)]
+)
+def test_the_example_in_an_error_is_a_setting_that_the_command_takes(model: Any, start: Any) -> None:
+    with pytest.raises(ConfigError, match=r"for example --set \S+=\S+\.$") as caught:
+        load_config(model, base=start("smoke"), sets=["nothing"])
+    shown = re.findall(r"--set (\S+)\.$", str(caught.value))
+    assert load_config(model, base=start("smoke"), sets=shown)
 
 
 def test_missing_file_is_named(settings: Any, tmp_path: Path) -> None:
