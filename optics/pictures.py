@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ground.files import writing
 from optics.errors import OpticsError
 from optics.imaging.mtf import ideal_mtf, psf_mtf
 from optics.pupil import PupilGrid
@@ -124,7 +125,7 @@ def mtf_figure(psf: torch.Tensor, pitch_m: float, wavelength_m: float, f_number:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, SVG or PDF, by the suffix; an existing file is replaced.
+    """Write a figure as PNG, SVG or PDF, by the suffix, whole or not at all; an existing file is replaced.
 
     Raises:
         OpticsError: The suffix is another.
@@ -132,7 +133,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise OpticsError(f"path={str(path)!r} must end in .png, .svg or .pdf.")
-    figure.savefig(path, dpi=200)
+    with writing(path, replace=True) as temporary:
+        figure.savefig(temporary, dpi=200, format=path.suffix[1:])
 
 
 def quantity(length_m: float) -> str:

@@ -22,7 +22,7 @@ import torch
 from optics.elements.zernike import nm_to_noll, noll_to_nm
 from optics.elements.zernike_index import ZernikeNorm, ZernikeOrder, index_to_nm, nm_to_index, rms_of_unit_peak
 from optics.errors import OpticsError
-from optics.fabrication.files import parse_header, read_lines, with_suffix, write_lines, write_new
+from optics.fabrication.files import new_file, parse_header, read_lines, with_suffix, write_lines
 
 _KIND = "optishield zernike coefficients 1"
 _AXES = "x right, y down, angle from +x towards +y, m > 0 cosine, m < 0 sine"
@@ -95,7 +95,8 @@ def export_zernike(
         lines = [json.dumps(header | {"terms": terms}, indent=1)]
     else:
         lines = ["# " + json.dumps(header), _COLUMNS, *(f"{j},{n},{m},{c!r}" for j, n, m, c in terms)]
-    write_new(path, lambda p: write_lines(p, lines))
+    with new_file(path) as temporary:
+        write_lines(temporary, lines)
 
 
 def import_zernike(path: str | Path) -> ZernikeCoefficients:

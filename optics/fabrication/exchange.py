@@ -11,7 +11,7 @@ import torch
 
 from optics.elements.masks import MeasuredHeight
 from optics.errors import OpticsError
-from optics.fabrication.files import write_new
+from optics.fabrication.files import new_file
 from optics.fabrication.gds import Gds
 from optics.fabrication.images import Png, Tiff
 from optics.fabrication.limits import LimitReport, ProcessLimits, check_limits
@@ -28,7 +28,7 @@ class ReliefFormat(Protocol):
     suffix: ClassVar[str]
 
     def write(self, relief: Relief, path: Path) -> None:
-        """Write the whole file."""
+        """Write the whole file; the path is a temporary one, so its suffix is not ``suffix``."""
 
     @staticmethod
     def read(path: Path) -> Relief:
@@ -58,7 +58,8 @@ def export_relief(relief: Relief, path: str | Path, file_format: ReliefFormat, l
         raise OpticsError(f"path={str(path)!r} must end in {file_format.suffix!r}, so that import_relief can read it.")
     report = check_limits(relief, limits)
     report.refuse()
-    write_new(path, lambda temporary: file_format.write(relief, temporary))
+    with new_file(path) as temporary:
+        file_format.write(relief, temporary)
     return report
 
 

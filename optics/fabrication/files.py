@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ground.files import writing
 from optics.errors import OpticsError
 
 
-def write_new(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path`` and give it the name when it is complete.
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; what lies there at the end becomes ``path``, whole or not at all.
 
     Args:
         path: File to make; its folder must exist.
-        write: Writes the whole file to the path it is given (same suffix).
+
+    Yields:
+        The path to write to. Its suffix says nothing about the format.
 
     Raises:
-        OpticsError: The file exists (also if it appears meanwhile), or its folder does not.
+        OpticsError: The file exists (also if it appears meanwhile), its folder does not, or it cannot be written.
     """
     if not path.parent.is_dir():
         raise OpticsError(f"path={str(path)!r}: there is no such folder; make it first.")
-    temporary = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
     try:
-        if path.exists():
-            raise FileExistsError
-        write(temporary)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except OSError:
-            # No hard links on this disk: take the name first, then replace the empty file.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            os.replace(temporary, path)
+        with writing(path) as temporary:
+            yield temporary
     except FileExistsError as error:
         raise OpticsError(f"path={str(path)!r} exists and is not replaced; choose another name.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OpticsError(f"path={str(path)!r} cannot be written ({error.strerror}); choose another place.") from error
 
 
 def optional(package: str) -> Any:

@@ -21,7 +21,7 @@ import torch
 
 from optics.elements.slm import SpatialLightModulator
 from optics.errors import OpticsError
-from optics.fabrication.files import parse_header, read_lines, with_suffix, write_lines, write_new
+from optics.fabrication.files import new_file, parse_header, read_lines, with_suffix, write_lines
 from optics.fabrication.images import read_grey_png, write_grey_png
 
 _SLM = "optishield slm pattern 1"
@@ -95,7 +95,8 @@ def export_slm(pattern: SlmPattern, path: str | Path) -> None:
         "error_rad": float(pattern.table_rad.diff().abs().max()) / 2,
     }
     codes = pattern.codes.cpu().numpy().astype(np.uint8 if pattern.bits <= 8 else np.uint16)
-    write_new(path, lambda p: write_grey_png(p, codes, {"optishield": json.dumps(text)}, pattern.pitch_m))
+    with new_file(path) as temporary:
+        write_grey_png(temporary, codes, {"optishield": json.dumps(text)}, pattern.pitch_m)
 
 
 def import_slm(path: str | Path) -> SlmPattern:
@@ -158,7 +159,8 @@ def export_mirror(commands: MirrorCommands, path: str | Path, max_command_m: flo
     header = "# " + json.dumps({"kind": _MIRROR, "unit": "m", "axes": _AXES, "positive": "away from the light"})
     rows = torch.column_stack([commands.places_m.detach().double().cpu(), values]).tolist()
     lines = [f"{k},{x!r},{y!r},{s!r}" for k, (x, y, s) in enumerate(rows)]
-    write_new(path, lambda p: write_lines(p, [header, _COLUMNS, *lines]))
+    with new_file(path) as temporary:
+        write_lines(temporary, [header, _COLUMNS, *lines])
 
 
 def import_mirror(path: str | Path) -> MirrorCommands:

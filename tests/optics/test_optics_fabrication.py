@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -123,6 +124,17 @@ def test_a_writer_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="power cut"):
         export_relief(smooth(), tmp_path / "mask.tif", Broken(), NO_LIMITS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+    class Full(Tiff):
+        def write(self, relief: Relief, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with pytest.raises(OpticsError, match=r"mask\.tif' cannot be written \(No space left on device\); choose another"):
+        export_relief(smooth(), tmp_path / "mask.tif", Full(), NO_LIMITS)
     assert not list(tmp_path.iterdir())
 
 

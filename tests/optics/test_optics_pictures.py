@@ -200,3 +200,18 @@ LIT = torch.ones(9, 9)
 def test_bad_input(call: object, match: str) -> None:
     with pytest.raises(OpticsError, match=match):
         call()  # type: ignore[operator]
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"old")
+
+    def half(self: Figure, target: Path, **_: object) -> None:
+        target.write_bytes(b"half")
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(RuntimeError, match="no room"):
+        save_figure(mask_figure(torch.zeros(64, 64), GRID), path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["mask.png"]
