@@ -161,7 +161,7 @@ def _features(codes: torch.Tensor, inside: torch.Tensor, pitch_m: float, limit: 
         return None
     above = codes >= thresholds[:, None, None]
     needed = ceil(limit / pitch_m * (1 - _SLACK))
-    width = torch.full(codes.shape, needed, dtype=torch.float64)
+    width = torch.full(codes.shape, needed, dtype=torch.float64, device=codes.device)
     for w in range(needed, 1, -1):
         narrow = too_small(above, w) | too_small(~above, w)
         width[narrow.any(dim=0)] = w - 1

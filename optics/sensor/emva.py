@@ -22,10 +22,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
 
 from optics.errors import OpticsError
+from optics.sensor.emva_frames import check_repeats, check_series, check_underflow, temporal
 
 # Rounding adds 1/12 DN^2 to a variance. Below 0.24 DN^2 this no longer holds and the noise is hidden (EMVA 1288).
 _ROUNDING_DN2 = 1 / 12
@@ -146,22 +148,62 @@ def emva_report(
         The report.
 
     Raises:
-        OpticsError: Shapes do not fit, or the steps do not reach saturation or are too few below it.
+        OpticsError: Shapes do not fit, the steps do not reach saturation or are too few below it, more than 0.5 % of
+            the dark values are 0 (the black level is too low), or a frame was delivered twice.
     """
     bright, dark, photons = bright.double(), dark.double(), photons.double()
     dark = dark[None] if dark.ndim == 3 else dark
-    _check(bright, dark, photons)
-    pixels, frames = bright.shape[-2] * bright.shape[-1], bright.shape[1]
-    mean, variance = _temporal(bright)
-    dark_mean, dark_variance = _temporal(dark)
-    signal, excess = mean - dark_mean, variance - dark_variance
-    last = int(variance.argmax())
-    if last == len(photons) - 1:
-        raise OpticsError(
-            f"the temporal variance still rises at the last step ({photons[-1]:g} photons), so saturation was not "
-            "reached; add brighter steps to bright."
-        )
+    check_series(bright, dark, photons)
+    transfer = _photon_transfer(bright, dark, photons)
+    last, signal, gain = transfer.last, transfer.signal, transfer.gain.value
+    if stacks is None:
+        half = int((signal[: last + 1] - 0.5 * signal[last]).abs().argmin())
+        stacks = dark[half if len(dark) > 1 else 0], bright[half]
+    dsnu, prnu = _non_uniformity(stacks[0].double(), stacks[1].double(), gain)
+    reached = (float(photons[last]), float(photons[last + 1]))
+    efficiency = transfer.efficiency
+    dark_mean, dark_variance = transfer.dark
+    return EmvaReport(
+        gain_dn_e=transfer.gain,
+        quantum_efficiency=efficiency,
+        dark_noise_e=_dark_noise(float(dark_variance[0]), dark[0].numel() - dark[0, 0].numel(), transfer.gain),
+        dark_noise_hidden=float(dark_variance[0]) < _HIDDEN_BELOW_DN2,
+        saturation_photons=reached,
+        saturation_e=(efficiency.value * reached[0], efficiency.value * reached[1]),
+        linearity_error=_linearity_error(signal[: last + 1], photons[: last + 1]),
+        dsnu_e=dsnu,
+        prnu=prnu,
+        dark_current_e_s=None if exposures_s is None else _dark_current(dark, exposures_s.double(), transfer.gain),
+        mean_dn=transfer.bright[0],
+        variance_dn2=transfer.bright[1],
+        dark_mean_dn=dark_mean,
+        dark_variance_dn2=dark_variance,
+    )
 
+
+class _Transfer(NamedTuple):
+    """Result of the photon transfer: means and variances of each step, and what follows from their slopes."""
+
+    bright: tuple[torch.Tensor, torch.Tensor]
+    dark: tuple[torch.Tensor, torch.Tensor]
+    signal: torch.Tensor
+    last: int
+    gain: Estimate
+    efficiency: Estimate
+
+
+def _photon_transfer(bright: torch.Tensor, dark: torch.Tensor, photons: torch.Tensor) -> _Transfer:
+    """Gain and quantum efficiency from the steps up to 70 % of saturation, with their standard errors."""
+    pixels, frames = bright.shape[-2] * bright.shape[-1], bright.shape[1]
+    mean, variance = temporal(bright)
+    dark_mean, dark_variance = temporal(dark)
+    signal, excess = mean - dark_mean, variance - dark_variance
+    last = _saturation(variance, photons)
+    for step in range(last + 1):
+        # A step of copies alone has no variance of its own; the others tell what it should have.
+        check_repeats(f"step {step} of bright", bright[step], float(variance[step] or variance.max()))
+    for step, stack in enumerate(dark):
+        check_repeats("dark" if len(dark) == 1 else f"step {step} of dark", stack, float(dark_variance[step]))
     near = signal[: last + 1] <= 0.7 * signal[last]
     if int(near.sum()) < 3:
         raise OpticsError(
@@ -172,6 +214,11 @@ def emva_report(
     m, p = signal[near], photons[near]
     gain = float((m @ excess[near]) / (m @ m))
     responsivity = float((p @ m) / (p @ p))
+    if not (gain > 0 and responsivity > 0):
+        raise OpticsError(
+            f"the variance of bright changes by {gain:.3g} DN for each DN of signal, and the signal by "
+            f"{responsivity:.3g} DN for each photon; both must rise. Check that the frames are new ones and in order."
+        )
     # Dark frames of one step serve all steps, and their error is one and the same: the weights add up.
     shared = len(dark) == 1
     by_m, by_p = (weight.sum(dim=0, keepdim=True) if shared else weight for weight in (m, p))
@@ -183,56 +230,28 @@ def emva_report(
     efficiency_error = efficiency * sqrt(
         (gain_error / gain) ** 2 + spread / (pixels * float(p @ p) ** 2 * responsivity**2)
     )
-
-    darkness = float(dark_variance[0])
-    own = (darkness - _ROUNDING_DN2) / gain**2
-    own_error = darkness * sqrt(2 / (pixels * (dark.shape[1] - 1))) / gain**2
-    dark_noise = _root(own, sqrt(own_error**2 + (2 * own * gain_error / gain) ** 2))
-
-    if stacks is None:
-        half = int((signal[: last + 1] - 0.5 * signal[last]).abs().argmin())
-        stacks = dark[half if len(dark) > 1 else 0], bright[half]
-    dsnu, prnu = _non_uniformity(stacks[0].double(), stacks[1].double(), gain)
-    reached = (float(photons[last]), float(photons[last + 1]))
-    return EmvaReport(
-        gain_dn_e=Estimate(gain, gain_error),
-        quantum_efficiency=Estimate(efficiency, efficiency_error),
-        dark_noise_e=dark_noise,
-        dark_noise_hidden=darkness < _HIDDEN_BELOW_DN2,
-        saturation_photons=reached,
-        saturation_e=(efficiency * reached[0], efficiency * reached[1]),
-        linearity_error=_linearity_error(signal[: last + 1], photons[: last + 1]),
-        dsnu_e=dsnu,
-        prnu=prnu,
-        dark_current_e_s=None if exposures_s is None else _dark_current(dark, exposures_s.double(), gain, gain_error),
-        mean_dn=mean,
-        variance_dn2=variance,
-        dark_mean_dn=dark_mean,
-        dark_variance_dn2=dark_variance,
+    efficiencies = Estimate(efficiency, efficiency_error)
+    return _Transfer(
+        (mean, variance), (dark_mean, dark_variance), signal, last, Estimate(gain, gain_error), efficiencies
     )
 
 
-def _check(bright: torch.Tensor, dark: torch.Tensor, photons: torch.Tensor) -> None:
-    if bright.ndim != 4 or bright.shape[1] < 2 or min(bright.shape[-2:]) < 2:
+def _saturation(variance: torch.Tensor, photons: torch.Tensor) -> int:
+    """The step with the largest temporal variance, which must not be the last one."""
+    last = int(variance.argmax())
+    if last == len(photons) - 1:
         raise OpticsError(
-            f"bright has shape {tuple(bright.shape)}; (S, F, H, W) is needed, with at least 2 frames F of each step."
+            f"the temporal variance still rises at the last step ({photons[-1]:g} photons), so saturation was not "
+            "reached; add brighter steps to bright."
         )
-    if dark.ndim != 4 or dark.shape[0] not in (1, bright.shape[0]) or dark.shape[1] < 2:
-        raise OpticsError(
-            f"dark has shape {tuple(dark.shape)}; (F, H, W) or ({bright.shape[0]}, F, H, W) is needed, with at least 2 "
-            "frames F."
-        )
-    if dark.shape[-2:] != bright.shape[-2:]:
-        raise OpticsError(
-            f"dark has frames of {tuple(dark.shape[-2:])} pixels and bright of {tuple(bright.shape[-2:])}; "
-            "pass frames of one size."
-        )
-    if not bool(torch.isfinite(bright).all() and torch.isfinite(dark).all()):
-        raise OpticsError("bright or dark holds values that are not finite; leave such frames out.")
-    if tuple(photons.shape) != bright.shape[:1] or not bool((photons.diff() > 0).all() and photons[0] >= 0):
-        raise OpticsError(
-            f"photons must be {bright.shape[0]} rising numbers, zero or more, one for each step of bright."
-        )
+    return last
+
+
+def _dark_noise(variance_dn2: float, freedom: int, gain: Estimate) -> Estimate:
+    """Temporal noise in the dark in electrons, without that of rounding."""
+    own = (variance_dn2 - _ROUNDING_DN2) / gain.value**2
+    own_error = variance_dn2 * sqrt(2 / freedom) / gain.value**2
+    return _root(own, sqrt(own_error**2 + (2 * own * gain.standard_error / gain.value) ** 2))
 
 
 def _square(x: torch.Tensor) -> float:
@@ -243,12 +262,6 @@ def _root(variance: float, error: float) -> Estimate:
     """Square root of a variance with its error; near zero, where the slope is infinite, the root of the error."""
     value = sqrt(max(variance, 0.0))
     return Estimate(value, error / (2 * max(value, sqrt(error) / 2)) if error > 0 else 0.0)
-
-
-def _temporal(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and temporal variance of (S, F, H, W) frames, each of shape (S,)."""
-    means = frames.mean(dim=(2, 3))
-    return means.mean(dim=1), frames.var(dim=1).mean(dim=(1, 2)) - means.var(dim=1)
 
 
 def _linearity_error(signal: torch.Tensor, photons: torch.Tensor) -> float:
@@ -271,20 +284,20 @@ def _spatial(stack: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Mean squares of the two-way layout: E(rest) = s_pixel^2 + var / F, E(rows) = W s_row^2 + E(rest), columns likewise.
     """
     count, height, width = stack.shape
-    temporal = float(_temporal(stack[None])[1]) / count
+    noise = float(temporal(stack[None])[1]) / count
     image = stack.mean(dim=0)
     rows, columns, grand = image.mean(dim=1), image.mean(dim=0), image.mean()
     rest = image - rows[:, None] - columns + grand
-    freedom = torch.tensor([(height - 1) * (width - 1), height - 1, width - 1], dtype=torch.float64)
+    freedom = image.new_tensor([(height - 1) * (width - 1), height - 1, width - 1])
     sums = torch.stack(
         (rest.square().sum(), width * (rows - grand).square().sum(), height * (columns - grand).square().sum())
     )
     squares = sums / freedom
     size = squares.new_tensor([1.0, width, height])
-    parts = torch.stack((squares[0] - temporal, squares[1] - squares[0], squares[2] - squares[0])) / size
+    parts = torch.stack((squares[0] - noise, squares[1] - squares[0], squares[2] - squares[0])) / size
     errors = 2 * squares.square() / freedom
     errors = errors + torch.stack((errors.new_tensor(0.0), errors[0], errors[0]))
-    errors[0] += 2 * temporal**2 / (height * width * (count - 1))
+    errors[0] += 2 * noise**2 / (height * width * (count - 1))
     return parts, errors / size.square()
 
 
@@ -294,6 +307,8 @@ def _non_uniformity(dark: torch.Tensor, half: torch.Tensor, gain: float) -> tupl
             raise OpticsError(
                 f"the {name} frames of stacks have shape {tuple(stack.shape)}; (F, H, W) is needed with F >= 2."
             )
+        check_repeats(f"the {name} frames", stack, float(temporal(stack[None])[1]))
+    check_underflow("the dark frames", dark)
     dark_parts, dark_errors = _spatial(dark)
     parts, errors = _spatial(half)
     signal = float(half.mean() - dark.mean())
@@ -308,14 +323,14 @@ def _collect(parts: torch.Tensor, errors: torch.Tensor) -> NonUniformity:
     return NonUniformity(_root(float(parts.sum()), sqrt(float(errors.sum()))), pixels, rows, columns)
 
 
-def _dark_current(dark: torch.Tensor, exposures_s: torch.Tensor, gain: float, gain_error: float) -> Estimate:
+def _dark_current(dark: torch.Tensor, exposures_s: torch.Tensor, gain: Estimate) -> Estimate:
     if len(dark) < 2 or tuple(exposures_s.shape) != dark.shape[:1] or not float(exposures_s.var()) > 0:
         raise OpticsError(
             f"exposures_s has shape {tuple(exposures_s.shape)} for dark frames of {len(dark)} steps; pass one time for "
             "each step, not all equal, and dark frames of every step."
         )
-    mean, variance = _temporal(dark)
+    mean, variance = temporal(dark)
     away = exposures_s - exposures_s.mean()
-    slope = float((away @ mean) / (away @ away)) / gain
-    noise = float(away.square() @ variance) / (dark[0].numel() * float(away @ away) ** 2 * gain**2)
-    return Estimate(slope, sqrt(noise + (slope * gain_error / gain) ** 2))
+    slope = float((away @ mean) / (away @ away)) / gain.value
+    noise = float(away.square() @ variance) / (dark[0].numel() * float(away @ away) ** 2 * gain.value**2)
+    return Estimate(slope, sqrt(noise + (slope * gain.standard_error / gain.value) ** 2))

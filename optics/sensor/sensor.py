@@ -27,6 +27,26 @@ from optics.errors import OpticsError
 # Below this mean the normal law is no stand-in for Poisson (skewness 1 / sqrt(20) = 0.22).
 _EXACT_BELOW_E = 20.0
 
+# What the numbers and choices of a data sheet may be.
+_POSITIVE = {
+    "full_well_e": "a positive number of electrons",
+    "dark_reference_k": "a positive number of kelvin",
+    "dark_doubling_k": "a positive number of kelvin",
+    "temperature_k": "a positive number of kelvin",
+}
+_ZERO_OR_MORE = {
+    "read_noise_e": "zero or a positive number of electrons",
+    "dark_e": "zero or a positive number of electrons",
+    "dark_current_e_s": "zero or positive",
+    "exposure_s": "zero or positive",
+    "line_time_s": "zero or positive",
+}
+_CHOICES = {
+    "shot_noise": ("mixed", "poisson"),
+    "shutter": ("global", "rolling", "global reset"),
+    "justify": ("right", "left"),
+}
+
 
 @dataclass(frozen=True)
 class FixedPattern:
@@ -118,39 +138,38 @@ class SensorSpec:
     justify: Literal["right", "left"] = "right"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 16:
-            raise OpticsError(f"bits={self.bits} must be between 1 and 16.")
-        if not (isfinite(self.full_well_e) and self.full_well_e > 0):
-            raise OpticsError(f"full_well_e={self.full_well_e} must be a positive number of electrons.")
-        for name, value in (("read_noise_e", self.read_noise_e), ("dark_e", self.dark_e)):
-            if not (isfinite(value) and value >= 0):
-                raise OpticsError(f"{name}={value} must be zero or a positive number of electrons.")
+        self._check_converter()
         efficiencies = (
             self.quantum_efficiency if isinstance(self.quantum_efficiency, tuple) else (self.quantum_efficiency,)
         )
         if not efficiencies or not all(0 < q <= 1 for q in efficiencies):
             raise OpticsError(f"quantum_efficiency={self.quantum_efficiency} must lie above 0 and not above 1.")
+        self._check_numbers()
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = ", ".join(map(repr, choices[:-1]))
+                raise OpticsError(f"{name}={getattr(self, name)!r} must be {listed} or {choices[-1]!r}.")
+
+    def _check_converter(self) -> None:
+        if not 1 <= self.bits <= 16:
+            raise OpticsError(f"bits={self.bits} must be between 1 and 16.")
         if not 0 <= self.black_level_dn < self.top_dn:
             raise OpticsError(
                 f"black_level_dn={self.black_level_dn} must lie from 0 to below the top code {self.top_dn} of "
                 f"{self.bits} bits."
             )
-        if self.shot_noise not in ("mixed", "poisson"):
-            raise OpticsError(f"shot_noise={self.shot_noise!r} must be 'mixed' or 'poisson'.")
         if self.gain_dn_e is not None and not (isfinite(self.gain_dn_e) and self.gain_dn_e > 0):
             raise OpticsError(f"gain_dn_e={self.gain_dn_e} must be a positive number of DN per electron, or None.")
-        for name in ("dark_current_e_s", "exposure_s", "line_time_s"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
-                raise OpticsError(f"{name}={value} must be zero or positive.")
-        for name in ("dark_reference_k", "dark_doubling_k", "temperature_k"):
+
+    def _check_numbers(self) -> None:
+        for name, what in _POSITIVE.items():
             value = getattr(self, name)
             if not (isfinite(value) and value > 0):
-                raise OpticsError(f"{name}={value} must be a positive number of kelvin.")
-        if self.shutter not in ("global", "rolling", "global reset"):
-            raise OpticsError(f"shutter={self.shutter!r} must be 'global', 'rolling' or 'global reset'.")
-        if self.justify not in ("right", "left"):
-            raise OpticsError(f"justify={self.justify!r} must be 'right' or 'left'.")
+                raise OpticsError(f"{name}={value} must be {what}.")
+        for name, what in _ZERO_OR_MORE.items():
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise OpticsError(f"{name}={value} must be {what}.")
 
     @property
     def top_dn(self) -> int:

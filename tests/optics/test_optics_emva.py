@@ -73,9 +73,9 @@ def test_temporal_variance_of_two_frames_by_hand() -> None:
     steps = torch.arange(1.0, 9.0, dtype=torch.float64)
     rise = torch.stack([torch.stack((a * s / 8 + 10 * s, b * s / 8 + 10 * s)) for s in steps])
     rise[-1] = 100.0
-    report = emva_report(rise, torch.zeros(2, 2, 2), steps)
+    report = emva_report(rise + 5, torch.full((2, 2, 2), 5.0), steps)
     assert report.variance_dn2[:-1].tolist() == pytest.approx([2.5 * (s / 8) ** 2 for s in range(1, 8)])
-    assert report.mean_dn[0] == pytest.approx(10 + 10.5 / 8)
+    assert report.mean_dn[0] == pytest.approx(15 + 10.5 / 8)
 
 
 def test_a_flickering_lamp_does_not_count_as_noise() -> None:
@@ -98,7 +98,7 @@ def test_linearity_error_is_the_mean_relative_deviation_from_the_line() -> None:
     noise = torch.stack((sign, -sign)) * (step[:, None, None, None] ** 0.5)
     noise[-1] = 0.0
     bright = 100 * (step * bend)[:, None, None, None] + noise
-    report = emva_report(bright, torch.zeros(2, 8, 8), step)
+    report = emva_report(bright + 5, torch.full((2, 8, 8), 5.0), step)
     # The same fit by hand, without matrices: minimise sum ((y - a - b x) / y)^2 over the ten steps from 5 % to 95 %.
     x, y = step[:9].tolist(), (100 * step * bend)[:9].tolist()
     w = [1 / v**2 for v in y]
@@ -173,6 +173,38 @@ def test_rounding_that_hides_the_dark_noise_is_reported() -> None:
     assert report.dark_noise_hidden
 
 
+def test_a_black_level_that_cuts_off_dark_noise_is_refused() -> None:
+    # Read noise of 8 electrons is 2.8 DN: half of all dark values would lie below 0. The noise would come out as 4.6.
+    low = replace(SPEC, read_noise_e=8.0, gain_dn_e=0.35, black_level_dn=0.0, pattern=None)
+    with pytest.raises(OpticsError, match=r"0\.5\d+ of the values of dark are 0 DN \(limit 0\.005\).* raise the black"):
+        measured(0, low)
+    assert measured(0, replace(low, black_level_dn=16.0)).dark_noise_e.value == pytest.approx(8.0, rel=0.02)
+    dark, bright = (frames(SPEC, torch.tensor([p]).double(), 3)[0] for p in (0.0, 6500.0))
+    with pytest.raises(OpticsError, match=r"1 of the values of the dark frames are 0 DN"):
+        emva_report(frames(SPEC, PHOTONS, 1), dark, PHOTONS, stacks=(dark * 0, bright))
+
+
+def test_frames_that_were_delivered_twice_are_refused() -> None:
+    bright, dark = frames(SPEC, PHOTONS, 2), frames(SPEC, torch.zeros(1).double(), 3)[0]
+    emva_report(bright, dark, PHOTONS)
+    stale = bright.clone()
+    stale[:, 1::2] = stale[:, ::2]
+    with pytest.raises(OpticsError, match=r"frames 0 and 1 of step 0 of bright are the same in all 9216 pixels"):
+        emva_report(stale, dark, PHOTONS)
+    with pytest.raises(OpticsError, match=r"frames 0 and 1 of step 0 of bright are the same"):
+        emva_report(torch.cat((stale[:4, :2], bright[4:, :2])), dark, PHOTONS)
+    with pytest.raises(OpticsError, match=r"frames 2 and 3 of dark are the same"):
+        emva_report(bright, dark[[0, 1, 2, 2]], PHOTONS)
+    with pytest.raises(OpticsError, match=r"frames 0 and 4 of the half saturated frames are the same"):
+        emva_report(bright, dark, PHOTONS, stacks=(dark, bright[6][[0, 1, 2, 3, 0]]))
+
+
+def test_frames_without_noise_may_be_alike() -> None:
+    # Saturated frames are all the same, and so are dark ones whose noise rounding hides.
+    report = measured(9, replace(SPEC, gain_dn_e=0.02, black_level_dn=64.0, pattern=None))
+    assert report.dark_noise_hidden
+
+
 def test_interval_is_the_normal_one() -> None:
     assert Estimate(2.0, 0.5).interval(0.95) == pytest.approx((2 - 0.97998199, 2 + 0.97998199))
     with pytest.raises(OpticsError, match=r"level=1.5 must lie between 0 and 1"):
@@ -207,6 +239,6 @@ def test_series_that_miss_saturation_or_times_are_refused() -> None:
     coarse = [0, 9, 10, 11, 12, 14]
     with pytest.raises(OpticsError, match="1 steps of bright lie below 70 % of saturation"):
         emva_report(bright[coarse], dark, PHOTONS[coarse])
-    dim = [torch.full((2, 16, 16), 64.0).double() + torch.rand(2, 16, 16, generator=generator()) for _ in range(3)]
-    with pytest.raises(OpticsError, match="0 steps of bright lie between 5 % and 95 % of saturation"):
-        emva_report(torch.stack((*dim, bright[10, :2], bright[14, :2])), dark, torch.tensor([1.0, 2.0, 3.0, 1e4, 2e4]))
+    dim = frames(SPEC, torch.tensor([100.0, 200.0, 300.0]).double(), 2, count=2, side=16)
+    with pytest.raises(OpticsError, match="[01] steps of bright lie between 5 % and 95 % of saturation"):
+        emva_report(torch.stack((*dim, bright[10, :2], bright[14, :2])), dark, torch.tensor([100.0, 200.0, 300.0, 1e4, 2e4]))
