@@ -31,6 +31,10 @@ class ThinLens:
     Attributes:
         focal_length_m: Focal length f in metres.
         focus_distance_m: Distance z0 of the plane in focus in metres; ``math.inf`` is allowed.
+
+    >>> lens = ThinLens(focal_length_m=4e-3, focus_distance_m=1.0)
+    >>> round(lens.sensor_distance_m * 1e3, 3), round(lens.f_number(0.5e-3), 2)
+    (4.016, 8.03)
     """
 
     focal_length_m: float

@@ -280,6 +280,9 @@ def get_material(name: str) -> Material:
 
     Raises:
         OpticsError: No material has this name.
+
+    >>> round(get_material("fused silica").index(587.6e-9), 4)
+    1.4585
     """
     key = name.lower().replace("_", " ").replace("-", " ")
     if key not in _MATERIALS:
@@ -303,6 +306,11 @@ def index_differences(
 
     Returns:
         float64 tensor of shape (L,).
+
+    Without a mask, for a wedge or a plate of any material:
+
+    >>> [round(d, 4) for d in index_differences(FUSED_SILICA, [620e-9, 540e-9]).tolist()]
+    [0.4571, 0.4601]
     """
     return torch.tensor(
         [material.index(w, temperature_c) - surround.index(w, temperature_c) for w in wavelengths_m],

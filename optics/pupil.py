@@ -25,6 +25,15 @@ class PupilGrid:
     Attributes:
         diameter_m: Diameter of the aperture in metres; also the side of the grid.
         samples: Cells along one side (at least 8).
+
+    The coordinates of the samples are ``coordinate_m`` (one axis), ``x_m`` and ``y_m`` (planes), ``radius`` (1 is the
+    rim) and ``angle``.
+
+    >>> grid = PupilGrid(diameter_m=0.5e-3, samples=8)
+    >>> [round(x * 1e6, 2) for x in grid.coordinate_m.tolist()[:3]]
+    [-218.75, -156.25, -93.75]
+    >>> round(float(grid.amplitude.sum() * grid.pitch_m**2 / grid.area_m2), 6)
+    1.0
     """
 
     diameter_m: float

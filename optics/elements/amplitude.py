@@ -125,6 +125,9 @@ def mura(size: int) -> torch.Tensor:
 
     Raises:
         OpticsError: The size is not an odd prime.
+
+    >>> int(mura(5).sum())  # open cells: (size^2 - 1) / 2
+    12
     """
     if size < 3 or any(size % d == 0 for d in range(2, int(size**0.5) + 1)):
         raise OpticsError(f"size={size} is not an odd prime; a MURA needs one, such as 5, 7, 11, 13, 17 or 19.")

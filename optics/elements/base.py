@@ -131,6 +131,13 @@ class ElementStack(PupilElement):
 
     Args:
         elements: Elements on the same grid and of the same dtype, in any order; phase masks are elements.
+
+    >>> from optics import FlatMask, ZernikeMask
+    >>> from optics.elements import FixedCode
+    >>> grid = PupilGrid(1e-3, 32)
+    >>> stack = ElementStack(ZernikeMask(grid, 6), FixedCode(grid, torch.full((2, 2), 0.5)), FlatMask(grid))
+    >>> tuple(stack.path_m([540e-9]).shape), float(stack.transmission()[16, 16])
+    ((1, 32, 32), 0.5)
     """
 
     def __init__(self, *elements: PupilElement) -> None:

@@ -32,6 +32,9 @@ def noll_to_nm(j: int) -> tuple[int, int]:
 
     Raises:
         OpticsError: j is below 1.
+
+    >>> [noll_to_nm(j) for j in (1, 2, 3, 4, 11)]
+    [(0, 0), (1, 1), (1, -1), (2, 0), (4, 0)]
     """
     if j < 1:
         raise OpticsError(f"Noll index j={j} does not exist; the first is 1 (piston).")
@@ -46,6 +49,9 @@ def nm_to_noll(n: int, m: int) -> int:
 
     Raises:
         OpticsError: No Zernike polynomial has these orders.
+
+    >>> nm_to_noll(2, 0), nm_to_noll(3, 1)
+    (4, 8)
     """
     if n < 0 or abs(m) > n or (n - m) % 2:
         raise OpticsError(f"no Zernike polynomial has n={n}, m={m}; |m| <= n and n - m even are needed.")
@@ -259,6 +265,11 @@ def zernike_basis(n_terms: int, grid: PupilGrid, dtype: torch.dtype = torch.floa
 
     Raises:
         OpticsError: n_terms is below 1.
+
+    >>> grid = PupilGrid(1e-3, 64)
+    >>> defocus = zernike_basis(4, grid, torch.float64)[3]
+    >>> round(float((grid.amplitude * defocus.square()).sum() / grid.amplitude.sum()), 2)  # RMS 1 on the aperture
+    1.0
     """
     _check_count(n_terms)
     octant = _octant(n_terms, grid.samples, dtype)

@@ -103,6 +103,11 @@ def convert_coefficients(
 
     Raises:
         OpticsError: A coefficient other than 0 has no place in the set of 37, or an argument is invalid.
+
+    >>> spherical = torch.zeros(11)
+    >>> spherical[10] = 1.0  # Noll 11, one unit RMS
+    >>> convert_coefficients(spherical, "noll", "fringe").nonzero().flatten().tolist()  # Fringe 9 is entry 8
+    [8]
     """
     if coefficients.ndim < 1 or coefficients.shape[-1] < 1 or not coefficients.is_floating_point():
         raise OpticsError(

@@ -24,6 +24,12 @@ def convolve(images: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
 
     Raises:
         OpticsError: The shapes do not fit.
+
+    >>> star = torch.zeros(1, 1, 5, 5)
+    >>> star[0, 0, 2, 2] = 1.0
+    >>> psf = torch.arange(9.0).reshape(1, 3, 3)
+    >>> convolve(star, psf)[0, 0, 1:4, 1:4].round().tolist() == psf[0].tolist()
+    True
     """
     if images.ndim != 4:
         raise OpticsError(f"images has shape {tuple(images.shape)}; (N, C, H, W) is needed.")
@@ -54,6 +60,9 @@ def bin_pixels(images: torch.Tensor, factor: int) -> torch.Tensor:
 
     Raises:
         OpticsError: The factor does not divide the frame.
+
+    >>> bin_pixels(torch.ones(4, 4), 2).tolist()
+    [[4.0, 4.0], [4.0, 4.0]]
     """
     height, width = images.shape[-2:]
     if factor < 1 or height % factor or width % factor:

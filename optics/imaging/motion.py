@@ -90,6 +90,10 @@ def motion_psf(
 
     Raises:
         OpticsError: A shape does not fit, or the path leaves the window.
+
+    >>> path = torch.tensor([-1.0, 1.0])
+    >>> motion_psf(path, torch.zeros(2), 3)[1].tolist()  # two pixels along x: half of the time in the middle one
+    [0.25, 0.5, 0.25]
     """
     if x_px.ndim not in (1, 2) or x_px.shape != y_px.shape or x_px.shape[-1] < 2:
         raise OpticsError(

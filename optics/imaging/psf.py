@@ -178,6 +178,7 @@ class PupilToPsf(_Psf):
     Raises:
         OpticsError: The window is wider than the replica distance, or an argument is invalid.
 
+    >>> from optics import FlatMask
     >>> grid, lens = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0)
     >>> to_psf = PupilToPsf(grid, lens, [540e-9], pitch_m=4e-6, samples=15)
     >>> psf = to_psf(FlatMask(grid), object_distance_m=0.8)

@@ -22,7 +22,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 from torch import nn
 
 from optics.errors import OpticsError
@@ -106,6 +105,9 @@ class FieldGrid:
         if len(points) == 1:
             weights = np.ones((size, 1))
         elif self.interpolation == "cubic":
+            # Imported where it is used: scipy.interpolate takes longer to load than this whole room.
+            from scipy.interpolate import CubicSpline
+
             weights = CubicSpline(points, np.eye(len(points)))(at)
         else:
             identity = np.eye(len(points))

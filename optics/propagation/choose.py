@@ -40,6 +40,7 @@ def choose_propagator(space: FreeSpace, *, dtype: torch.dtype = torch.float32) -
     Raises:
         OpticsError: An argument is invalid, or no method is valid; the message gives the reason of each.
 
+    >>> from optics import Plane
     >>> pupil = Plane(128, 128, 4e-6)
     >>> type(choose_propagator(FreeSpace(pupil, pupil, 550e-9, 1e-3))).__name__
     'AngularSpectrum'

@@ -70,6 +70,9 @@ def carrier_turns(
 
     Raises:
         OpticsError: An argument is invalid.
+
+    >>> carrier_turns(500e-9, 1e-3 + 125e-9).round(decimals=6).tolist()  # 2000.25 wavelengths
+    [0.25]
     """
     waves = per_wavelength("wavelengths_m", wavelengths_m, None)
     indices = per_wavelength("index", index, len(waves))

@@ -50,6 +50,10 @@ def sample_mosaic(images: torch.Tensor, pattern: Pattern = "RGGB") -> torch.Tens
 
     Raises:
         OpticsError: The shape does not fit, or the pattern is unknown.
+
+    >>> colours = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
+    >>> sample_mosaic(colours, "RGGB")[0, 0].tolist()
+    [[1.0, 2.0], [2.0, 3.0]]
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise OpticsError(f"images has shape {tuple(images.shape)}; (N, 3, H, W) is needed.")

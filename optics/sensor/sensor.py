@@ -205,7 +205,13 @@ class SensorSpec:
 
 
 class Sensor(nn.Module):
-    """A sensor after its data sheet; see the module's description for the equations."""
+    """A sensor after its data sheet; see the module's description for the equations.
+
+    >>> sensor = Sensor(SensorSpec(bits=8, black_level_dn=8.0, full_well_e=1000.0))
+    >>> frame = sensor(torch.full((1, 3, 4, 4), 500.0), torch.Generator().manual_seed(0))
+    >>> tuple(frame.shape), bool((frame == frame.round()).all())
+    ((1, 3, 4, 4), True)
+    """
 
     efficiency: torch.Tensor
 

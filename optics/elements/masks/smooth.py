@@ -66,6 +66,10 @@ class FreeformMask(PhaseMask):
         start: Controls u, Parameter (trained) or tensor (fixed) of shape (cells, cells); None starts a trained flat
             mask at half height.
         dtype: Type of controls and splines.
+
+    >>> mask = FreeformMask(PupilGrid(1e-3, 32), cells=8, max_height_m=2e-6)
+    >>> len(list(mask.parameters())), round(float(mask.height_m().detach().mean()) * 1e6, 6)  # trained, at half height
+    (1, 1.0)
     """
 
     controls: torch.Tensor
