@@ -162,7 +162,8 @@ class RunFolder:
         keys = [key for key in keys if key not in may_differ]
         if keys:
             raise RunError(
-                f"Cannot resume {path}: its configuration differs in {', '.join(keys)}; "
+                f"Cannot resume {path}: its configuration differs in {', '.join(keys[:6])}"
+                f"{f' and {len(keys) - 6} more keys' if len(keys) > 6 else ''}; "
                 "drop those options, or start a new run without --resume."
             )
         run = cls(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def _run_folder() -> Path:
 
 def test_training_writes_a_run_folder_and_prints_json_only(install_job: Any, capsys: Any) -> None:
     install_job(_train)
-    assert main(["train-mask", "--seed", "3", "--set", "camera.bits=6", "--json"]) == 0
+    assert main(["train-mask", "--seed", "3", "--set", "sensor.bits=6", "--json"]) == 0
     out, err = capsys.readouterr()
     folder = _run_folder()
     assert json.loads(out) == {
@@ -110,12 +111,12 @@ def test_resume_after_an_interrupt_skips_finished_stages(install_job: Any, capsy
 
 def test_layers_of_settings(install_job: Any, capsys: Any) -> None:
     install_job()
-    Path("a.toml").write_text('budget = "full"\nseed = 2\n[camera]\nbits = 4\n')
-    assert main(["config", "show", "--config", "a.toml", "--set", "camera.bits=5", "--json"]) == 0
+    Path("a.toml").write_text('budget = "full"\nseed = 2\n[sensor]\nbits = 4\n')
+    assert main(["config", "show", "--config", "a.toml", "--set", "sensor.bits=5", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["budget"] == "full"
     assert shown["seed"] == 2
-    assert (shown["camera"]["pixels"], shown["camera"]["bits"]) == (64, 5)
+    assert (shown["data"]["train_people"], shown["sensor"]["bits"]) == (1500, 5)
 
 
 def test_photo_folder_is_stored_with_its_whole_path(install_job: Any, capsys: Any, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_photo_folder_is_stored_with_its_whole_path(install_job: Any, capsys: An
 
 def test_shown_settings_can_be_used_as_a_file(install_job: Any, capsys: Any) -> None:
     install_job()
-    assert main(["config", "show", "--budget", "smoke", "--set", "note=a b"]) == 0
+    assert main(["config", "show", "--budget", "smoke", "--set", "faces=a b"]) == 0
     text = capsys.readouterr().out
     Path("shown.toml").write_text(text)
     assert main(["config", "show", "--config", "shown.toml"]) == 0
@@ -139,7 +140,10 @@ def test_schema_describes_every_section(install_job: Any, capsys: Any) -> None:
     assert main(["config", "schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert schema["additionalProperties"] is False
-    assert schema["$defs"]["Camera"]["properties"]["bits"]["maximum"] == 16
+    assert schema["$defs"]["SensorConfig"]["properties"]["bits"]["maximum"] == 16
+    sections = {"optics", "sensor", "mask", "data", "training", "decoder", "proof"}
+    assert sections <= schema["properties"].keys()
+    assert {schema["properties"][name]["$ref"].rpartition("/")[2] for name in sections} <= schema["$defs"].keys()
 
 
 @pytest.mark.parametrize(("words", "pictures"), [([], False), (["--pictures"], True)])
@@ -266,15 +270,21 @@ _CASES: dict[str, list[str]] = {
     "budget by set": ["train-mask", "--set", "budget=full"],
     "budget contradicts file": ["train-mask", "--budget", "smoke", "--config", "full.toml"],
     "unknown budget in file": ["train-mask", "--config", "huge.toml"],
-    "unknown key": ["train-mask", "--set", "camera.bit=6"],
-    "unknown key without section": ["train-mask", "--set", "pitch=6"],
+    "unknown key": ["train-mask", "--set", "sensor.bit=6"],
+    "unknown key without section": ["train-mask", "--set", "focal_length=6e-3"],
     "unknown key in file": ["train-mask", "--config", "unknown.toml"],
-    "section as key": ["train-mask", "--set", "camera=6"],
-    "no value": ["train-mask", "--set", "camera.bits"],
-    "wrong type": ["train-mask", "--set", "camera.bits=many"],
-    "out of range": ["train-mask", "--set", "camera.bits=99"],
+    "section as key": ["train-mask", "--set", "sensor=6"],
+    "no value": ["train-mask", "--set", "sensor.bits"],
+    "wrong type": ["train-mask", "--set", "sensor.bits=many"],
+    "out of range": ["train-mask", "--set", "sensor.bits=99"],
+    "number too large": ["train-mask", "--set", "optics.focal_length_m=1e400"],
+    "infinite number": ["train-mask", "--set", "optics.focal_length_m=inf"],
+    "unknown key far from all": ["train-mask", "--set", "zzz=1"],
     "missing file": ["train-mask", "--config", "none.toml"],
     "corrupt file": ["train-mask", "--config", "corrupt.toml"],
+    "nested file": ["train-mask", "--config", "nested.toml"],
+    "absent GPU": ["train-mask", "--device", "cuda"],
+    "resume with an edited configuration": ["train-mask", "--resume", "edited"],
     "occupied folder": ["train-mask", "--out", "occupied"],
     "resume of no run": ["train-mask", "--resume", "occupied"],
     "resume with another seed": ["train-mask", "--resume", "trained", "--seed", "9"],
@@ -299,6 +309,8 @@ _CASES: dict[str, list[str]] = {
     "evaluate: empty name": ["evaluate", "--recognisers", "sface,,faceres"],
     "evaluate: optics of no run": ["evaluate", "--run", "occupied"],
     "evaluate: tier by set": ["evaluate", "--set", "tier=full"],
+    "evaluate: no value": ["evaluate", "--set", "people.test_people"],
+    "evaluate: unknown key far from all": ["evaluate", "--set", "zzz=1"],
     "evaluate: unknown key": ["evaluate", "--set", "people.test_peopel=9"],
     "evaluate: absent weights": ["evaluate", "--attackers", "realign", "--recognisers", "sface,faceres"],
     "evaluate: resume of no run": ["evaluate", "--resume", "occupied"],
@@ -336,8 +348,14 @@ def test_error_messages_match_the_snapshot(
     assert main(["train-mask", "--out", "trained", "--quiet"]) == 0
     Path("full.toml").write_text('budget = "full"\n')
     Path("huge.toml").write_text('budget = "huge"\n')
-    Path("unknown.toml").write_text("[camera]\nexposure = 1\n")
-    Path("corrupt.toml").write_text("[camera\nbits = 8\n")
+    Path("unknown.toml").write_text("[sensor]\nexposure = 1\n")
+    Path("corrupt.toml").write_text("[sensor\nbits = 8\n")
+    Path("nested.toml").write_text("seed = " + "[" * 100_000)
+    shutil.copytree("trained", "edited")
+    Path("edited", "config.toml").write_text(Path("edited", "config.toml").read_text().replace("seed = 0", "seed = 1"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    monkeypatch.setattr(torch.version, "cuda", None)
     Path("occupied").mkdir()
     Path("occupied", "thesis.txt").write_text("")
     capsys.readouterr()

@@ -112,6 +112,17 @@ def test_the_example_in_an_error_is_a_setting_that_the_command_takes(model: Any,
     assert load_config(model, base=start("smoke"), sets=shown)
 
 
+def test_the_field_stop_can_be_taken_away_by_option_and_by_file(tmp_path: Path) -> None:
+    base = TrainMaskConfig.for_budget("smoke")
+    file = tmp_path / "a.toml"
+    file.write_text("[sensor.field_stop]\nenabled = false\n")
+    for layer in ({"sets": ["sensor.field_stop.enabled=false"]}, {"toml_path": file}):
+        config = load_config(TrainMaskConfig, base=base, **layer)
+        assert config.sensor.field_stop.enabled is False
+        write_config(tmp_path / "b.toml", config)
+        assert load_config(TrainMaskConfig, base=base, toml_path=tmp_path / "b.toml") == config
+
+
 def test_missing_file_is_named(settings: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Cannot read the configuration .*none.toml: No such file"):
         load_config(settings, toml_path=tmp_path / "none.toml")
