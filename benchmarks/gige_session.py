@@ -26,7 +26,7 @@ from firmware_bridge.devices.genicam import GenicamCamera
 from firmware_bridge.session.bench import open_bench, read_bench
 from firmware_bridge.session.folder import create
 from firmware_bridge.session.journal import read_journal
-from firmware_bridge.session.plan import Shot, read_plan
+from firmware_bridge.session.plan import read_plan
 from firmware_bridge.session.run import Session, capture
 from firmware_bridge.session.seal import verify
 from sim.bench.genicam_feed import GenicamFeed
@@ -57,28 +57,32 @@ def taken(folder: Path, frames: int, lost: float, unplug_at: int | None) -> dict
     """Capture, seal and verify in ``folder``.
 
     Args:
-        folder: empty.
-        frames: of the session.
-        lost: share of packets that are lost.
-        unplug_at: number of the frame before which the camera is unplugged and plugged in again, or None.
+        folder: An empty folder.
+        frames: Number of frames of the session.
+        lost: Share of packets that are lost.
+        unplug_at: Number of the frame before which the camera is unplugged and plugged in again, or None.
     """
     (folder / "bench.toml").write_text(BENCH)
     (folder / "plan.toml").write_text(PLAN.format(frames=frames))
     file, plan, session = read_bench(folder / "bench.toml"), read_plan(folder / "plan.toml"), folder / "session"
-    drivers = {"aravis": lambda wanted: GenicamCamera(wanted.serial, mono16_bits=12, gain_step_db=1.0)}
     start = time.monotonic()
     with GenicamFeed(SERIAL, lost=lost) as feed:
         pulled: list[int] = []
 
-        def before(shot: Shot) -> None:
-            if shot.index == unplug_at and not pulled:
-                pulled.append(shot.index)
-                feed.unplug()
-                feed.plug()
+        class Unplugged(GenicamCamera):
+            """A camera that is unplugged and plugged in again before one of its frames."""
 
+            def begin_shot(self, index: int, key: str) -> None:
+                """Pull the plug where it is time."""
+                if index == unplug_at and not pulled:
+                    pulled.append(index)
+                    feed.unplug()
+                    feed.plug()
+
+        drivers = {"aravis": lambda wanted: Unplugged(wanted.serial, mono16_bits=12, gain_step_db=1.0)}
         with open_bench(file, drivers) as opened:
             create(session, plan, folder, opened, {})
-        sealed = capture(Session(session, drivers, "benchmark", before_shot=before, poll_s=0.2))
+        sealed = capture(Session(session, drivers, "benchmark", poll_s=0.2))
     seconds = time.monotonic() - start
     lines = collections.Counter(str(line.kind) for line in read_journal(session / "journal.jsonl")[0])
     records = sealed.manifest.frames

@@ -26,12 +26,13 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from firmware_bridge.protocols import CameraCapabilities, CameraSettings, Frame, Identity, Levels, Origin
+from firmware_bridge.session.acquisition import BATCH
 from firmware_bridge.session.bench import BenchFile, Driver, Wanted, open_bench
 from firmware_bridge.session.files import sync_folder
 from firmware_bridge.session.folder import create
 from firmware_bridge.session.frames import npy_header
 from firmware_bridge.session.plan import Plan
-from firmware_bridge.session.run import BATCH, Session
+from firmware_bridge.session.run import Session
 from firmware_bridge.session.seal import seal, verify
 from ground.gates import Gate
 

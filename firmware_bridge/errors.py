@@ -1,10 +1,15 @@
-"""Errors of this room. All of them are a :class:`BridgeError`; the message says what to change."""
+"""Errors of this room. All of them are a :class:`BridgeError`; the message says what to change.
+
+``exit_code`` is what the command line ends with: 3 for files that a person can mend, 4 for the bench itself.
+"""
 
 from __future__ import annotations
 
 
 class BridgeError(ValueError):
     """Something about the bench is not as it must be."""
+
+    exit_code = 4
 
 
 class LinkError(BridgeError):
@@ -16,4 +21,12 @@ class DeviceError(BridgeError):
 
 
 class SessionError(BridgeError):
-    """A capture session cannot be started, continued, sealed or read."""
+    """The file of a bench, a plan or the folder of a session cannot be used as it is."""
+
+    exit_code = 3
+
+
+class UnfitBench(SessionError):
+    """The bench is not the one that a session was begun with, or stayed unfit for too long."""
+
+    exit_code = 4

@@ -246,6 +246,24 @@ class Armable(Protocol):
 
 
 @runtime_checkable
+class FollowsSession(Protocol):
+    """A device that wants to know which frame of a session comes next.
+
+    A simulated camera draws the noise of a frame by its key, so that a resumed session sees the frames that an
+    undisturbed one would have seen.
+    """
+
+    def begin_shot(self, index: int, key: str) -> None:
+        """Frames from now on are those of one shot, until the next.
+
+        Args:
+            index: Place of the shot in the order of the session.
+            key: Its name, which no other shot of the session has.
+        """
+        ...
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """A camera."""
 

@@ -1,4 +1,7 @@
-"""Stand-ins for everything physical: scenes in front of a camera and the encoder camera itself.
+"""Stand-ins for everything physical: the encoder camera, and a virtual bench.
 
-Virtual masks, cameras and lights that answer on the wire of the bench will live here too.
+``sim.camera`` is the camera that co-design trains: optics, field stop and sensor at their real geometry. ``sim.bench``
+is a bench without hardware: twins of mask, camera, light and stage that keep to the device protocols, an emulated GigE
+camera that sees what the emulated firmware shows, and faults to be put between a session and its devices. Scenes with
+faces come from ``faces`` and ``codesign``.
 """

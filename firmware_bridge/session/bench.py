@@ -28,7 +28,7 @@ in the file, and what each device says of its origin must be what the file says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,17 +37,19 @@ from typing import Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from firmware_bridge.errors import BridgeError, DeviceError
+from firmware_bridge.errors import BridgeError, DeviceError, SessionError
 from firmware_bridge.protocols import (
     Armable,
     Camera,
     Device,
+    FollowsSession,
     Identity,
     Light,
     MaskDevice,
     Stage,
 )
 from firmware_bridge.session.files import read_model
+from ground.errors import one_line
 
 Kind = Literal["camera", "mask", "light", "stage"]
 
@@ -63,10 +65,10 @@ class DeviceEntry(_Strict):
     """One device in the file.
 
     Attributes:
-        driver: name under which the program knows the driver.
-        serial: serial number of the device.
-        part_of: instead of both: the device behind whose controller this one is.
-        options: what the driver wants to know beside, for example a baud rate.
+        driver: Name of the driver; see ``firmware_bridge.devices``.
+        serial: Serial number of the device.
+        part_of: Instead of both: the device behind whose controller this one is.
+        options: What the driver wants to know beside, for example the USB interface.
     """
 
     driver: str | None = Field(default=None, min_length=1)
@@ -86,10 +88,10 @@ class Limits(_Strict):
     """What a session never exceeds, whatever its plan says.
 
     Attributes:
-        exposure_s: longest exposure.
-        light_share: largest power of the light, as a share of what it can.
-        temperature_c: highest temperature of the sensor; None where the camera tells none.
-        disk_free_bytes: space that is left free on the disk.
+        exposure_s: Longest exposure.
+        light_share: Largest power of the light, as a share of what it can.
+        temperature_c: Highest temperature of the sensor; None where the camera tells none.
+        disk_free_bytes: Space that is left free on the disk.
     """
 
     exposure_s: float = Field(gt=0)
@@ -102,10 +104,10 @@ class BenchFile(_Strict):
     """A bench; see the head of this file.
 
     Attributes:
-        name: of the bench.
-        origin: what every device must say of itself, or "mixed".
-        camera, mask, light, stage: the devices.
-        limits: see :class:`Limits`.
+        name: Name of the bench.
+        origin: What every device must say of itself, or "mixed".
+        camera, mask, light, stage: The devices; all but the camera may be absent.
+        limits: What a session never exceeds.
     """
 
     name: str = Field(min_length=1)
@@ -153,9 +155,9 @@ class Wanted:
 
     Attributes:
         kind: "camera", "mask", "light" or "stage".
-        driver: its name in the file.
-        serial: serial number, by which the device is found.
-        options: see :class:`DeviceEntry`; those of the owner first where the device is part of another.
+        driver: Name of the driver in the file.
+        serial: Serial number, by which the device is found.
+        options: Options of the device; those of the owner first where the device is part of another.
     """
 
     kind: Kind
@@ -182,9 +184,9 @@ class Bench:
     """Devices that are open. As a context, it leaves them safe and closed.
 
     Attributes:
-        file: what they were opened by.
-        devices: by kind, light first.
-        identities: by kind.
+        file: The file that they were opened by.
+        devices: Devices by kind, light first.
+        identities: What each device said of itself, by kind.
     """
 
     def __init__(self, file: BenchFile) -> None:
@@ -225,7 +227,7 @@ class Bench:
         """Arm every device that acts only while armed.
 
         Args:
-            operator: who takes the responsibility.
+            operator: Name of the person who takes the responsibility.
 
         Raises:
             DeviceError: One refuses.
@@ -242,6 +244,12 @@ class Bench:
             DeviceError: Some could not be made safe; names each.
         """
         self._all(lambda device: device.safe(), "made safe")
+
+    def begin_shot(self, index: int, key: str) -> None:
+        """Tell every device that wants to know which frame comes next; see :class:`FollowsSession`."""
+        for device in self.devices.values():
+            if isinstance(device, FollowsSession):
+                device.begin_shot(index, key)
 
     def close(self) -> None:
         """Make all devices safe and let go of them, each even if another fails.
@@ -265,10 +273,8 @@ class Bench:
             for kind, device in reversed(self.devices.items()):
                 stack.callback(attempt, kind, device)
         if failures:
-            raise DeviceError(
-                f"{len(failures)} of {len(self.devices)} devices could not be {done}: {' | '.join(failures)}; look at "
-                "the bench before you go on."
-            )
+            sentence = f"{len(failures)} of {len(self.devices)} devices could not be {done}; look at the bench:"
+            raise DeviceError(_listed(sentence, failures))
 
     def __enter__(self) -> Self:
         return self
@@ -283,31 +289,33 @@ def open_bench(file: BenchFile, drivers: Mapping[str, Driver]) -> Bench:
     """Open all devices of a bench, or none.
 
     Args:
-        file: which devices.
-        drivers: what each name of a driver in the file means.
+        file: The file of the bench.
+        drivers: What each name of a driver in the file means.
 
     Raises:
+        SessionError: The file names a driver that is not among them; no device is touched then.
         DeviceError: Some cannot be opened, are other devices, or have another origin than the file says; reports all of
             them at once. Those that were opened are closed again.
     """
+    for kind in file.entries:
+        name = file.wanted(kind).driver
+        if name not in drivers:
+            known = ", ".join(sorted(drivers)) or "none"
+            raise SessionError(f"{file.name}: {kind}.driver: there is no driver {name!r}; known are: {known}.")
     bench = Bench(file)
     failures: list[str] = []
     try:
         for kind in file.entries:
             wanted = file.wanted(kind)
             try:
-                if wanted.driver not in drivers:
-                    known = ", ".join(sorted(drivers)) or "none"
-                    raise DeviceError(f"there is no driver {wanted.driver!r}; known are: {known}.")
                 bench.devices[kind] = device = drivers[wanted.driver](wanted)
                 device.safe()
                 bench.identities[kind] = _identity(device, wanted, file.origin)
             except (BridgeError, OSError, ImportError) as error:
                 failures.append(f"{kind}: {error}")
         if failures:
-            raise DeviceError(
-                f"{file.name} is not ready, {len(failures)} of {len(file.entries)} devices fail: {' | '.join(failures)}"
-            )
+            sentence = f"{file.name} is not ready, {len(failures)} of {len(file.entries)} devices fail:"
+            raise DeviceError(_listed(sentence, failures))
     except BaseException as error:
         try:
             bench.close()
@@ -315,6 +323,11 @@ def open_bench(file: BenchFile, drivers: Mapping[str, Driver]) -> Bench:
             error.add_note(str(unsafe))
         raise
     return bench
+
+
+def _listed(sentence: str, failures: Sequence[str]) -> str:
+    """A sentence, then one failure a line."""
+    return "\n  ".join([sentence, *(one_line(failure) for failure in failures)])
 
 
 def _identity(device: Device, wanted: Wanted, origin: str) -> Identity:

@@ -7,7 +7,6 @@ classes NXroot, NXentry, NXinstrument, NXdetector, NXdata.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from firmware_bridge.errors import SessionError
 from firmware_bridge.session.files import canonical_json, sync_folder
 from firmware_bridge.session.folder import FrameRecord
 from firmware_bridge.session.seal import Sealed
+from ground.files import writing
 
 
 def to_nexus(sealed: Sealed, path: Path) -> None:
@@ -61,19 +61,13 @@ def _import(name: str) -> Any:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """Whole or not at all, never over another file."""
-    if path.exists():
-        raise SessionError(f"{path} exists already; name another file.")
+    """Whole or not at all, never over another file, not even one that appears meanwhile."""
     try:
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
+        with writing(path) as temporary:
             write(temporary)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+    except FileExistsError as error:
+        raise SessionError(f"{path} exists already; name another file.") from error
     except OSError as error:
         raise SessionError(f"{path} cannot be written: {error}; make space, or name another file.") from error
 

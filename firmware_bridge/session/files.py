@@ -1,17 +1,24 @@
-"""Files of a session: text that is the same for the same content, and files that are whole, on the disk, or absent."""
+"""Files of a session: text that is the same for the same content, and files that are whole, on the disk, or absent.
+
+Single files are written by ``ground.files``. Two kinds of files keep a promise of their own: the journal, which is only
+ever added to (see ``journal``), and frames, whose names reach the disk many at a time (see ``frames``).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tomllib
+import stat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from firmware_bridge.errors import SessionError
+from ground.errors import GroundError, describe_os_error
+from ground.files import write_atomic
+from ground.parse import json_of, toml_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,18 +38,34 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits.
+def open_own(path: Path) -> BinaryIO:
+    """Open a file of a session for reading; a link that leads out of it is none.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: It cannot be read, or is a link or no regular file.
     """
-    with path.open("rb") as stream:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file of a session as 64 hexadecimal digits.
+
+    Raises:
+        OSError: See :func:`open_own`.
+    """
+    with open_own(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def has_sha256(path: Path, sha256: str) -> bool:
-    """Whether a file is there and has this hash."""
+    """Whether a file of a session is there and has this hash."""
     try:
         return file_sha256(path) == sha256
     except OSError:
@@ -59,23 +82,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file through a temporary one beside it, and bring both file and name to the disk.
-
-    One process at a time may do so.
+    """Make or replace a file, whole or not at all, and bring both file and name to the disk.
 
     Raises:
         OSError: The disk is full, or the folder cannot be written; the old file, or none, is there.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomic(path, data)
     sync_folder(path.parent)
 
 
@@ -87,16 +99,27 @@ def read_model(path: Path, model: type[Model]) -> Model:
     """
     try:
         data = path.read_bytes()
-        if path.suffix == ".toml":
-            # As JSON, because strict checks then still take a list for a tuple; dates become text.
-            data = json.dumps(tomllib.loads(data.decode("utf-8")), default=str).encode("utf-8")
-    except (OSError, ValueError) as error:
-        raise SessionError(f"{path} cannot be read: {error}") from error
-    return parse_model(data, model, str(path))
+    except OSError as error:
+        raise SessionError(f"{path} cannot be read: {describe_os_error(error)}") from error
+    try:
+        value = toml_of(data, str(path)) if path.suffix == ".toml" else json_of(data, str(path))
+    except GroundError as error:
+        raise SessionError(str(error)) from error
+    # As JSON, because strict checks then still take a list for a tuple; dates become text.
+    return parse_model(json.dumps(value, default=str).encode("utf-8"), model, str(path))
 
 
 def parse_model(data: bytes, model: type[Model], name: str) -> Model:
-    """Check JSON as :func:`read_model` does; ``name`` is what it is called in errors."""
+    """Check JSON strictly.
+
+    Args:
+        data: The JSON text in UTF-8.
+        model: What it must hold.
+        name: What it is called in errors.
+
+    Raises:
+        SessionError: It is not as ``model`` wants it; names every wrong place.
+    """
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:

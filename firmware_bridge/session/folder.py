@@ -9,18 +9,19 @@ alone: times, counts of frames, temperatures, operators, gaps. Everything else i
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from firmware_bridge.errors import SessionError
-from firmware_bridge.protocols import CameraSettings, Origin
+from firmware_bridge.protocols import CameraSettings, Identity, Origin
 from firmware_bridge.session.bench import Bench, BenchFile
 from firmware_bridge.session.files import (
     canonical_json,
@@ -33,6 +34,7 @@ from firmware_bridge.session.files import (
 from firmware_bridge.session.journal import Entry, Journal, Line
 from firmware_bridge.session.plan import Plan, Role, Shot, check_plan, patterns, shots
 from firmware_bridge.session.setting import PATTERNS, configure, pattern_path
+from ground.files import write_new
 
 HEADER = "session.json"
 JOURNAL = "journal.jsonl"
@@ -44,13 +46,13 @@ class Header(BaseModel):
     """What is fixed when a session begins.
 
     Attributes:
-        format: of the folder.
-        plan: see :class:`Plan`.
-        bench: see :class:`BenchFile`.
-        origin: of all devices, or "mixed".
-        devices: identity of each device by kind.
-        calibrations: ids of the calibrations in force, by what they calibrate.
-        pattern_ids: patterns of each step, and of the sentinel.
+        format: Version of the folder's layout.
+        plan: What is captured.
+        bench: The file of the bench.
+        origin: Origin that all devices share, or "mixed".
+        devices: Identity of each device, by kind.
+        calibrations: Ids of the calibrations in force, by what they calibrate.
+        pattern_ids: Patterns of each step, and of the sentinel.
         patterns: SHA-256 of the file of each pattern, by its id in hexadecimal.
     """
 
@@ -65,6 +67,21 @@ class Header(BaseModel):
     pattern_ids: dict[str, list[int]]
     patterns: dict[str, str]
 
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """What is looked up in these settings is there, and no path that is made of them leads out of the folder."""
+        if self.pattern_ids.keys() != self.plan.exposed.keys():
+            raise ValueError("pattern_ids must name the steps of the plan, and its sentinel")
+        ids = {f"{one:08x}" for known in self.pattern_ids.values() for one in known}
+        if self.patterns.keys() != ids:
+            raise ValueError("patterns must be named by the ids of pattern_ids, as eight hexadecimal digits")
+        fields = Identity.__dataclass_fields__.keys()
+        if self.devices.keys() != self.bench.entries.keys() or any(
+            one.keys() != fields for one in self.devices.values()
+        ):
+            raise ValueError("devices must be those of the bench, each with its whole identity")
+        return self
+
     def shots(self) -> tuple[Shot, ...]:
         """The frames of the session in their order."""
         return shots(self.plan, self.pattern_ids)
@@ -74,17 +91,17 @@ class FrameRecord(BaseModel):
     """One frame with what is needed to believe it.
 
     Attributes:
-        index, key, step, role, repeat: see :class:`Shot`.
-        file: in the folder.
-        sha256: of the file.
-        shape, dtype, bits: of its values.
-        pattern_id: as the mask read it back after the exposure; None without a mask.
-        settings: as the camera read them back for this frame.
-        light_share: as the light read it back; None without a light.
-        position_m: as the stage read it back; None without a stage.
-        origin: of the frame.
-        calibrations: see :class:`Header`.
-        firmware: version or hash of each device's firmware, by kind.
+        index, key, step, role, repeat: Those of its :class:`Shot`.
+        file: Path of its file in the folder, which follows from the index.
+        sha256: Hash of the file.
+        shape, dtype, bits: Shape (H, W), type and significant bits of its values.
+        pattern_id: Pattern that the mask read back after the exposure; None without a mask.
+        settings: Settings that the camera read back for this frame.
+        light_share: Power that the light read back, as a share of the largest; None without a light.
+        position_m: Position that the stage read back; None without a stage.
+        origin: Where the frame comes from.
+        calibrations: Calibrations in force; see :class:`Header`.
+        firmware: Version or hash of each device's firmware, by kind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,10 +124,32 @@ class FrameRecord(BaseModel):
     calibrations: dict[str, str]
     firmware: dict[str, str]
 
+    @model_validator(mode="after")
+    def _own_file(self) -> Self:
+        if self.file != f"{FRAMES}/{frame_name(self.index)}":
+            raise ValueError(f"frame {self.index} is kept in {FRAMES}/{frame_name(self.index)}, not in {self.file!r}")
+        return self
 
-def frame_name(shot: Shot) -> str:
-    """Name of the file of a frame in ``frames``."""
-    return f"{shot.index:06d}.npy"
+    def is_of(self, shot: Shot) -> bool:
+        """Whether this is the frame that a shot demands."""
+        names = ("index", "key", "step", "role", "repeat", "pattern_id")
+        return all(getattr(self, name) == getattr(shot, name) for name in names)
+
+
+def frame_name(index: int) -> str:
+    """Name of the file of a frame in ``frames``.
+
+    Args:
+        index: Its place in the order of the plan.
+    """
+    return f"{index:06d}.npy"
+
+
+class _Void(BaseModel):
+    """Body of a line that takes frames back."""
+
+    keys: list[str]
+    reason: str
 
 
 def frame_bytes(plan: Plan, bench: Bench) -> int:
@@ -140,13 +179,13 @@ def create(
     Nothing moves and nothing lights.
 
     Args:
-        folder: must not exist; the one above it must.
-        plan: what to capture.
-        sources: where the files of its patterns are.
-        bench: open devices.
-        calibrations: ids of the calibrations in force, by what they calibrate.
-        wall: clock of the wall, in s since 1970.
-        free_bytes: free space where a folder is.
+        folder: Folder of the session; must not exist, the one above it must.
+        plan: What to capture.
+        sources: Folder of the files of its patterns.
+        bench: Open devices.
+        calibrations: Ids of the calibrations in force, by what they calibrate.
+        wall: Wall clock, in s since 1970.
+        free_bytes: Tells the free space where a folder is.
 
     Raises:
         SessionError: The plan is impossible, the disk too small, or the folder is there.
@@ -202,10 +241,9 @@ def _keep_patterns(plan: Plan, sources: Path, bench: Bench, folder: Path) -> dic
         for pattern in patterns(exposed, sources, mask):
             path = pattern_path(folder, pattern.pattern_id)
             if path.stem not in kept:
-                with path.open("xb") as stream:
-                    np.save(stream, pattern.levels)
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                stream = io.BytesIO()
+                np.save(stream, pattern.levels)
+                write_new(path, stream.getvalue())
                 kept[path.stem] = file_sha256(path)
             elif not np.array_equal(np.load(path), pattern.levels):
                 raise SessionError(
@@ -234,13 +272,18 @@ def read_header(folder: Path, lines: Iterable[Line]) -> Header:
 
 
 def replay(lines: Iterable[Line]) -> dict[str, FrameRecord]:
-    """Frames that a journal says are done, by key."""
+    """Frames that a journal says are done, by key.
+
+    Raises:
+        SessionError: A line does not say what one of its kind says.
+    """
     done: dict[str, FrameRecord] = {}
     for line in lines:
+        name = f"line {line.number} of the journal"
         if line.kind is Entry.done:
-            record = parse_model(canonical_json(line.body["record"]), FrameRecord, f"line {line.number} of the journal")
+            record = parse_model(canonical_json(line.body.get("record")), FrameRecord, name)
             done[record.key] = record
         elif line.kind is Entry.void:
-            for key in line.body["keys"]:
+            for key in parse_model(canonical_json(dict(line.body)), _Void, name).keys:
                 done.pop(key, None)
     return done

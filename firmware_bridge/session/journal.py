@@ -2,12 +2,14 @@
 
 A line holds its number, kind, body, the time of the wall clock, the hash of the line before, and a hash over all of
 these. A line that was cut off by a crash is taken back when the journal is opened; any other damage is refused.
+
+The file is the one that ``ground.files`` does not write. It grows by lines instead of being replaced, each group of
+lines is synced before the frames that it announces are taken, and a group that does not fit on the disk is cut off.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +21,8 @@ from typing import Any, Self
 
 from firmware_bridge.errors import SessionError
 from firmware_bridge.session.files import canonical_json, sha256_hex, sync_folder
+from ground.files import write_all
+from ground.parse import json_of
 
 FIRST = "0" * 64
 """What stands for the hash of a line before the first."""
@@ -58,11 +62,11 @@ class Line:
     """One line.
 
     Attributes:
-        number: from 0.
-        kind: see :class:`Entry`.
-        body: what happened.
-        unix_s: when, by the wall clock.
-        previous: hash of the line before.
+        number: Its number, counted from 0.
+        kind: What it tells; see :class:`Entry`.
+        body: What happened.
+        unix_s: When it was written, by the wall clock.
+        previous: Hash of the line before.
     """
 
     number: int
@@ -102,9 +106,9 @@ def read_journal(path: Path) -> tuple[list[Line], int]:
     lines: list[Line] = []
     for number, text in enumerate(data[:whole].splitlines(keepends=True)):
         try:
-            values = json.loads(text)
+            values = json_of(text, f"line {number}")
             stated = values.pop("hash")
-            line = Line(**{**values, "kind": Entry(values["kind"])})
+            line = Line(**{**values, "kind": Entry(values["kind"]), "body": dict(values["body"])})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SessionError(
                 f"line {number} of {path} is damaged ({error}); use a copy of the session, or begin a new one."
@@ -123,11 +127,11 @@ class Journal:
     """A journal that is open for writing; one process at a time.
 
     Args:
-        path: the file, which exists.
-        wall: clock of the wall, in s since 1970.
+        path: Its file, which exists.
+        wall: Wall clock, in s since 1970.
 
     Attributes:
-        lines: all of them.
+        lines: All lines, the oldest first.
 
     Raises:
         SessionError: It is damaged, or another process has it open.
@@ -165,9 +169,9 @@ class Journal:
         """Add lines of one kind, all or none.
 
         Args:
-            kind: of all of them.
-            bodies: what JSON can hold.
-            sync: return when they are on the disk; without it the operating system has them.
+            kind: Kind of all of them.
+            bodies: What each says, as JSON can hold it.
+            sync: Whether to return when they are on the disk; without it the operating system has them.
 
         Raises:
             SessionError: The disk is full or failing.
@@ -180,9 +184,7 @@ class Journal:
             previous = line.hash
         data = b"".join(line.as_bytes() for line in added)
         try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._handle, data[written:])
+            write_all(self._handle, data)
             if sync:
                 os.fsync(self._handle)
         except OSError as error:

@@ -2,67 +2,76 @@
 
 A session is in one :class:`State`; ``TRANSITIONS`` holds every change that there is. It never lights or shows anything
 outside RUNNING, but for one frame of the sentinel that tells a suspended session whether the light is back.
-
-Frames are taken in batches: ``INTENT`` of each is on the disk before the first is exposed, and ``DONE`` is written when
-its file is. While one batch is exposed, the one before goes to the disk.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from firmware_bridge.errors import BridgeError, DeviceError, LinkError, SessionError
-from firmware_bridge.protocols import Frame, Levels
-from firmware_bridge.session.bench import Bench, Driver, open_bench
-from firmware_bridge.session.conditions import GRAB_S, Operator, Stopped, Unfit, disk_short, still_warm, too_warm
-from firmware_bridge.session.files import has_sha256
-from firmware_bridge.session.folder import FRAMES, JOURNAL, disk_free, frame_bytes, frame_name, read_header, replay
-from firmware_bridge.session.frames import FrameWriter, read_frame
-from firmware_bridge.session.intake import Intake
-from firmware_bridge.session.journal import Entry, Journal, read_journal
-from firmware_bridge.session.plan import SENTINEL, Shot
+from firmware_bridge.errors import DeviceError, LinkError, SessionError, UnfitBench
+from firmware_bridge.session.acquisition import Acquisition, SessionParts
+from firmware_bridge.session.bench import Driver
+from firmware_bridge.session.conditions import Operator, Unfit
+from firmware_bridge.session.folder import FRAMES, JOURNAL, disk_free, read_header, replay
+from firmware_bridge.session.frames import FrameWriter
+from firmware_bridge.session.journal import Entry, Journal, Line, read_journal
 from firmware_bridge.session.seal import Sealed, seal
-from firmware_bridge.session.setting import FalseReadback, Setting
+from firmware_bridge.session.setting import FalseReadback
+from firmware_bridge.session.slot import BenchSlot
 from firmware_bridge.session.states import TRANSITIONS, State
-from firmware_bridge.session.watch import Doubtful, FrameWatch, SentinelWatch, check_frame, since_sentinel
+from ground.errors import one_line
 
-BATCH = 16
-"""Frames whose lines of the journal are brought to the disk together."""
 
-RETAKES = 5
-"""How often a frame is taken again before the camera counts as lost."""
+@dataclass(frozen=True)
+class Counts:
+    """How far a session is.
 
-LOSSES = 3
-"""How often devices may be lost at one frame."""
+    Attributes:
+        frames: Frames of the plan.
+        done: Frames that are on the disk.
+        lines: Lines of the journal, by kind.
+    """
+
+    frames: int
+    done: int
+    lines: Mapping[Entry, int]
+
+
+@dataclass(frozen=True)
+class _Connected:
+    """What exists from :meth:`Session.connect` to :meth:`Session.disconnect`."""
+
+    parts: SessionParts
+    acquisition: Acquisition
+    cleanup: contextlib.ExitStack
 
 
 class Session:
     """One session on one bench. As a context, it is connected, and leaves the bench safe and closed.
 
     Args:
-        folder: as :func:`create` made it; what is done already is not done again.
-        drivers: see :func:`open_bench`.
-        operator: who takes the responsibility. The session arms the bench again in this name after it was suspended.
-        clock, sleep: monotonic clock of the host, in s.
-        wall: clock of the wall, in s since 1970.
-        free_bytes: free space where a folder is.
-        before_shot: called before each frame: for a display, and for a simulated bench that draws the noise of a frame
-            by its key, so that a resumed session sees the frames that an undisturbed one would have seen.
-        told: called with a sentence when the session is suspended, and when it goes on.
-        poll_s: time between two looks at conditions while suspended.
-        patience_s: how long to be suspended before giving up; the session can be resumed then.
+        folder: Folder as :func:`create` made it; what is done already is not done again.
+        drivers: What each name of a driver in the file of the bench means; see :func:`open_bench`.
+        operator: Name of the person who takes the responsibility. The session arms the bench again in this name after
+            it was suspended.
+        clock, sleep: Monotonic clock of the host, in s.
+        wall: Wall clock, in s since 1970.
+        free_bytes: Tells the free space where a folder is.
+        kept: Called with the change in the number of frames that are on the disk; for a display.
+        told: Called with a sentence when the session is suspended, and when it goes on.
+        poll_s: Time between two looks at conditions while suspended.
+        patience_s: How long to be suspended before giving up; the session can be resumed then.
 
     Attributes:
-        state: what it is doing.
+        state: What it is doing.
     """
 
     def __init__(
@@ -75,7 +84,7 @@ class Session:
         sleep: Callable[[float], None] = time.sleep,
         wall: Callable[[], float] = time.time,
         free_bytes: Callable[[Path], int] = disk_free,
-        before_shot: Callable[[Shot], None] = lambda shot: None,
+        kept: Callable[[int], None] = lambda change: None,
         told: Callable[[str], None] = lambda sentence: None,
         poll_s: float = 1.0,
         patience_s: float = 600.0,
@@ -88,12 +97,12 @@ class Session:
         self._sleep = sleep
         self._wall = wall
         self._free_bytes = free_bytes
-        self._before_shot = before_shot
+        self._kept = kept
         self._told = told
         self._poll_s = poll_s
         self._patience_s = patience_s
         self._operator = Operator()
-        self._cleanup = contextlib.ExitStack()
+        self._connected: _Connected | None = None
 
     # -- states ------------------------------------------------------------------------------------------------------
 
@@ -107,19 +116,19 @@ class Session:
         """
         self._check(State.safe)
         with contextlib.ExitStack() as stack:
-            self._journal = stack.enter_context(Journal(self.folder / JOURNAL, self._wall))
-            self._header = read_header(self.folder, self._journal.lines)
-            if self._journal.lines[-1].kind is Entry.seal:
+            journal = stack.enter_context(Journal(self.folder / JOURNAL, self._wall))
+            header = read_header(self.folder, journal.lines)
+            if journal.lines[-1].kind is Entry.seal:
                 raise SessionError(f"{self.folder} is sealed; begin a new session.")
-            self._bench: Bench | None = None
-            stack.callback(self._close_bench)
-            self._open_bench()
+            slot = BenchSlot(header, self._drivers)
+            stack.callback(slot.close)
+            slot.open()
             writer = stack.enter_context(FrameWriter(self.folder / FRAMES))
-            self._writer, self._intake = writer, Intake(writer, self._journal, self._header)
-            self._begin()
-            atexit.register(self._at_exit)
-            stack.callback(atexit.unregister, self._at_exit)
-            self._cleanup = stack.pop_all()
+            parts = SessionParts(self.folder, header, journal, writer, slot, self._operator, self._name)
+            acquisition = Acquisition(parts, free_bytes=self._free_bytes, kept=self._kept, suspend=self._suspend)
+            atexit.register(slot.safe_at_exit)
+            stack.callback(atexit.unregister, slot.safe_at_exit)
+            self._connected = _Connected(parts, acquisition, stack.pop_all())
         self._to(State.safe)
 
     def arm(self) -> None:
@@ -129,7 +138,7 @@ class Session:
             DeviceError: A device refuses.
         """
         self._check(State.armed)
-        self._open.arm(self._name)
+        self._open.parts.slot.bench.arm(self._name)
         self._to(State.armed)
 
     def run(self) -> None:
@@ -141,20 +150,22 @@ class Session:
             Stopped: The operator stopped; the session is SAFE, and can be resumed.
         """
         self._to(State.running)
+        connected = self._open
         try:
-            self._acquire()
-            self._open.safe()
+            connected.acquisition.take_all()
+            connected.parts.slot.bench.safe()
         except BaseException as error:
-            self._abandon(error)
+            self._abandon(connected, error)
             raise
         self._to(State.safe)
 
     def disconnect(self) -> None:
         """Make the bench safe, close it and the journal. Any state to DISCONNECTED; may be called again."""
-        if self.state is State.disconnected:
+        if self._connected is None:
             return
         self._to(State.disconnected)
-        self._cleanup.close()
+        connected, self._connected = self._connected, None
+        connected.cleanup.close()
 
     def pause(self) -> None:
         """Suspend before the next frame, for as long as the operator wants; from any thread."""
@@ -168,10 +179,21 @@ class Session:
         """End :meth:`run` before the next frame, also while suspended; from any thread. The session can be resumed."""
         self._operator.stop()
 
-    def counts(self) -> dict[str, int]:
-        """Frames of the plan, frames that are done, and lines of the journal by kind."""
-        kinds = Counter(str(line.kind) for line in self._journal.lines)
-        return {"frames": len(self._shots), "done": len(self._done), **kinds}
+    def counts(self) -> Counts:
+        """How far the session is; in any state, also before it is connected.
+
+        Raises:
+            SessionError: The folder holds no session.
+        """
+        if self._connected is not None:
+            return _counts(self.folder, self._connected.parts.journal.lines)
+        return _counts(self.folder, read_journal(self.folder / JOURNAL)[0])
+
+    @property
+    def _open(self) -> _Connected:
+        if self._connected is None:
+            raise SessionError(f"the session is {self.state}; connect it first.")
+        return self._connected
 
     def _check(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
@@ -193,244 +215,62 @@ class Session:
     ) -> None:
         self.disconnect()
 
-    # -- beginning and end -------------------------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        """What is done, what is missing, and what was seen of the sentinel."""
-        self._shots = self._header.shots()
-        self._done = replay(self._journal.lines)
-        self._frame_bytes = frame_bytes(self._header.plan, self._open)
-        if len(self._journal.lines) > 1:
-            self._journal.add(Entry.resume, [{"operator": self._name}])
-        damaged = [
-            record.key for record in self._done.values() if not has_sha256(self.folder / record.file, record.sha256)
-        ]
-        self._losses: Counter[str] = Counter()
-        self._frame_watch = FrameWatch()
-        self._forget()
-        self._void(damaged, "the file is missing or damaged")
-        sentinel = self._header.plan.sentinel
-        self._sentinel_watch = SentinelWatch(sentinel.flux_tolerance if sentinel else math.inf)
-        for shot in self._shots:
-            if shot.key in self._done and shot.step == SENTINEL:
-                record = self._done[shot.key]
-                self._sentinel_watch.check(shot, read_frame(self.folder / record.file, record.sha256))
-
-    def _abandon(self, error: BaseException) -> None:
+    def _abandon(self, connected: _Connected, error: BaseException) -> None:
         """Leave everything safe after an error; what goes wrong on the way is noted on the error."""
-        kind, state = (Entry.stop, State.safe) if isinstance(error, KeyboardInterrupt) else (Entry.fault, State.fault)
-        if self._bench:
+        state = State.safe if isinstance(error, KeyboardInterrupt) else State.fault
+        slot = connected.parts.slot
+        if slot.is_open:
             try:
-                self._bench.safe()
+                slot.bench.safe()
             except DeviceError as unsafe:
                 error.add_note(str(unsafe))
                 state = State.fault
         self._to(state)
-        self._intake.discard()
-        # The journal itself may be what failed.
-        with contextlib.suppress(SessionError):
-            self._journal.add(kind, [{"reason": str(error)}])
-
-    def _at_exit(self) -> None:
-        if self._bench:
-            with contextlib.suppress(DeviceError):
-                self._bench.safe()
-
-    # -- devices -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _open(self) -> Bench:
-        if self._bench is None:
-            raise DeviceError("the bench is not open.")
-        return self._bench
-
-    def _open_bench(self) -> None:
-        bench = open_bench(self._header.bench, self._drivers)
-        if bench.describe() != self._header.devices:
-            with contextlib.suppress(DeviceError):
-                bench.close()
-            raise SessionError(
-                f"the session was begun with {self._header.devices}, these are {bench.describe()}; bring the old "
-                "devices and firmware back, or begin a new session."
-            )
-        self._bench = bench
-
-    def _close_bench(self) -> None:
-        bench, self._bench = self._bench, None
-        if bench:
-            bench.close()
-
-    def _forget(self) -> None:
-        """Take nothing for granted of what devices are set to."""
-        self._setting: Setting | None = None
-        self._frame_watch.recount()
-
-    def _set(self, shot: Shot) -> Setting:
-        if self._setting is None:
-            self._setting = Setting(self._open, self.folder)
-        if self._setting.apply(shot):
-            self._frame_watch.recount()
-        return self._setting
-
-    # -- frames ------------------------------------------------------------------------------------------------------
-
-    def _acquire(self) -> None:
-        while self._missing:
-            batch = list(islice(self._missing, BATCH))
-            try:
-                self._check_disk(len(batch))
-                self._journal.add(Entry.intent, ({"key": shot.key} for shot in batch))
-                for shot in batch:
-                    self._take(shot)
-                    self._missing.popleft()
-                self._publish(keep=len(batch))
-            except Stopped:
-                self._settle()
-                self._publish()
-                raise
-            except Unfit as unfit:
-                self._settle()
-                self._publish()
-                if unfit.doubted:
-                    self._void(since_sentinel(self._shots, self._done), unfit.reason)
-                self._suspend(unfit)
-            except FalseReadback:
-                raise
-            except (DeviceError, LinkError, OSError) as error:
-                self._drop()
-                self._publish()
-                self._lose(error)
-        self._publish()
-
-    def _take(self, shot: Shot) -> None:
-        self._operator.check()
-        self._before_shot(shot)
-        for _ in range(1 + RETAKES):
-            setting = self._set(shot)
-            try:
-                return self._expose(shot, setting)
-            except Doubtful as doubt:
-                reason = str(doubt)
-            self._journal.add(Entry.retake, [{"key": shot.key, "reason": reason}], sync=False)
-        raise DeviceError(f"frame {shot.key} failed {1 + RETAKES} times, lastly because: {reason}")
-
-    def _expose(self, shot: Shot, setting: Setting) -> None:
-        bench = self._open
-        try:
-            frame = bench.camera.grab(shot.settings.exposure_s + GRAB_S)
-        except DeviceError as error:
-            raise Doubtful(str(error)) from error
-        check_frame(shot, frame, bench.identities["camera"], bench.camera.capabilities())
-        self._check_temperature(frame)
-        skipped = self._frame_watch.count(frame)
-        if skipped:
-            self._journal.add(Entry.gap, [{"key": shot.key, "skipped": skipped, "next": frame.frame_id}], sync=False)
-        read = setting.confirm(shot)
-        self._check_flux(shot, frame.levels)
-        written = self._writer.put(frame_name(shot), frame.levels)
-        try:
-            self._frame_watch.compare(shot, frame.levels, written.sha256)
-        except Doubtful:
-            self._writer.discard([written])
-            raise
-        self._intake.put(shot, frame, written, read)
-
-    def _publish(self, keep: int = 0) -> None:
-        self._done |= self._intake.publish(keep)
-
-    def _void(self, keys: list[str], reason: str) -> None:
-        """Let frames be taken again, and find out anew what is missing. Nothing is on its way to the disk now."""
-        if keys:
-            self._journal.add(Entry.void, [{"keys": keys, "reason": reason}])
-            for key in keys:
-                del self._done[key]
-        self._missing = deque(shot for shot in self._shots if shot.key not in self._done)
-        self._frame_watch.know({self._done[shot.key].sha256: shot for shot in self._shots if shot.key in self._done})
+        connected.acquisition.abandon(error)
 
     # -- conditions --------------------------------------------------------------------------------------------------
 
     def _suspend(self, unfit: Unfit) -> None:
-        """Wait, with the bench safe already, and go on. Every look opens a bench that was lost."""
+        """Wait, with the bench safe already, and go on with it armed. Every look opens a bench that was lost."""
+        parts = self._open.parts
         self._to(State.suspended)
-        self._journal.add(Entry.suspend, [{"reason": unfit.reason}])
-        self._told(f"suspended, the bench is safe: {unfit.reason.rstrip('.')}")
+        parts.journal.add(Entry.suspend, [{"reason": unfit.reason}])
+        self._told(f"suspended, the bench is safe: {one_line(unfit.reason).rstrip('.')}")
         patience_s = self._patience_s if unfit.patience_s is None else unfit.patience_s
-        until_s, why = self._clock() + patience_s, unfit.reason
-        while True:
-            self._sleep(self._poll_s)
-            self._operator.check_stop()
-            try:
-                if self._bench is None:
-                    self._open_bench()
-                still = unfit.fit()
-                if still is None:
-                    self._open.arm(self._name)
-                    break
-                why = still
-            except FalseReadback:
-                raise
-            except (DeviceError, LinkError, OSError) as error:
-                why = str(error)
-                self._drop()
+        until_s = self._clock() + patience_s
+        while (still := self._still_unfit(parts.slot, unfit)) is not None:
             if self._clock() > until_s:
-                raise SessionError(
-                    f"the session was suspended for {patience_s:g} s, and still: {why.rstrip('.')}; make it good, then "
-                    "resume the session."
+                raise UnfitBench(
+                    f"the session was suspended for {patience_s:g} s; make it good, then resume the session. Still: "
+                    f"{still}"
                 )
-        self._forget()
         self._to(State.armed)
-        self._journal.add(Entry.proceed, [{"reason": unfit.reason}])
+        parts.journal.add(Entry.proceed, [{"reason": unfit.reason}])
         self._to(State.running)
         self._told("the session goes on")
 
-    def _settle(self) -> None:
-        """Safe, or closed where that fails."""
-        if self._bench:
-            try:
-                self._bench.safe()
-            except DeviceError:
-                self._drop()
-        self._forget()
-
-    def _drop(self) -> None:
-        with contextlib.suppress(DeviceError):
-            self._close_bench()
-
-    def _lose(self, error: BridgeError | OSError) -> None:
-        """Devices, or their lease, are lost: wait until they are back."""
-        key = self._missing[0].key
-        self._losses[key] += 1
-        if self._losses[key] > LOSSES:
-            raise error
-        self._suspend(Unfit(str(error), lambda: None))
-
-    def _check_disk(self, frames: int) -> None:
-        reason = self._disk_short(frames)
-        if reason:
-            raise Unfit(reason, lambda: self._disk_short(frames))
-
-    def _disk_short(self, frames: int) -> str | None:
-        return disk_short(self._free_bytes(self.folder), self._header.bench.limits, frames, self._frame_bytes)
-
-    def _check_temperature(self, frame: Frame) -> None:
-        reason = too_warm(frame, self._header.bench.limits)
-        if reason:
-            raise Unfit(reason, lambda: still_warm(self._open, self._missing[0].settings))
-
-    def _check_flux(self, shot: Shot, levels: Levels) -> None:
-        reason = self._sentinel_watch.check(shot, levels)
-        if reason:
-            raise Unfit(reason, lambda: self._flux_still_off(shot), doubted=True)
-
-    def _flux_still_off(self, shot: Shot) -> str | None:
-        bench = self._open
-        bench.arm(self._name)
+    def _still_unfit(self, slot: BenchSlot, unfit: Unfit) -> str | None:
+        """Wait once, and tell why the session cannot go on, or None when the bench is armed."""
+        self._sleep(self._poll_s)
+        self._operator.check_stop()
         try:
-            self._set(shot)
-            levels = bench.camera.grab(shot.settings.exposure_s + GRAB_S).levels
-            return self._sentinel_watch.check(shot, levels)
-        finally:
-            self._settle()
+            if not slot.is_open:
+                slot.open()
+            still = unfit.fit()
+            if still is None:
+                slot.bench.arm(self._name)
+            return still
+        except FalseReadback:
+            raise
+        except (DeviceError, LinkError, OSError) as error:
+            slot.drop()
+            return str(error)
+
+
+def _counts(folder: Path, lines: Sequence[Line]) -> Counts:
+    shots = read_header(folder, lines).shots()
+    done = replay(lines)
+    return Counts(len(shots), sum(shot.key in done for shot in shots), Counter(line.kind for line in lines))
 
 
 def capture(session: Session) -> Sealed:

@@ -30,6 +30,7 @@ from firmware_bridge.session.folder import (
 from firmware_bridge.session.frames import read_frame
 from firmware_bridge.session.journal import Entry, Journal, read_journal
 from firmware_bridge.session.setting import PATTERNS
+from ground.files import TEMPORARY
 from ground.gates import Gate
 
 
@@ -37,9 +38,9 @@ class Manifest(BaseModel):
     """What is sealed.
 
     Attributes:
-        session: see :class:`Header`.
-        frames: in their order.
-        merkle_root: see the head of this file.
+        session: Its settings.
+        frames: Its frames in their order.
+        merkle_root: Hash over all frames; see the head of this file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,9 +59,9 @@ class Sealed:
     """A sealed session.
 
     Attributes:
-        folder: where it is.
-        manifest: what was sealed.
-        sha256: of the manifest, by which the session can be cited.
+        folder: Where it is.
+        manifest: What was sealed.
+        sha256: Hash of the manifest, by which the session can be cited.
     """
 
     folder: Path
@@ -76,9 +77,15 @@ class Sealed:
         """Values of a frame, (H, W) uint8 or uint16, read-only.
 
         Raises:
-            SessionError: The file is not the sealed one.
+            SessionError: The file is not the sealed one, or does not hold what its record says.
         """
-        return read_frame(self.folder / record.file, record.sha256)
+        levels = read_frame(self.folder / record.file, record.sha256)
+        if levels.shape != record.shape or levels.dtype.name != record.dtype:
+            raise SessionError(
+                f"the frame {record.file} holds {levels.shape} values of {levels.dtype}, its record says "
+                f"{record.shape} of {record.dtype}; use a copy of the session."
+            )
+        return levels
 
 
 def merkle_root(leaves: Sequence[bytes]) -> str:
@@ -103,8 +110,8 @@ def seal(folder: Path, *, wall: Callable[[], float] = time.time) -> Sealed:
     """Seal a session whose frames are all there; may be called again.
 
     Args:
-        folder: the session.
-        wall: clock of the wall, in s since 1970.
+        folder: Folder of the session.
+        wall: Wall clock, in s since 1970.
 
     Raises:
         SessionError: Frames are missing or damaged, or another process works on it.
@@ -113,7 +120,7 @@ def seal(folder: Path, *, wall: Callable[[], float] = time.time) -> Sealed:
         header = read_header(folder, journal.lines)
         done = replay(journal.lines)
         order = header.shots()
-        missing = [shot.key for shot in order if shot.key not in done]
+        missing = [shot.key for shot in order if shot.key not in done or not done[shot.key].is_of(shot)]
         if missing:
             raise SessionError(
                 f"{len(missing)} of {len(order)} frames of {folder} are missing, the first is {missing[0]}; resume the "
@@ -123,6 +130,9 @@ def seal(folder: Path, *, wall: Callable[[], float] = time.time) -> Sealed:
         for check in (_frames_check(folder, frames), _patterns_check(folder, header), _no_others(folder, frames)):
             if not check.passed:
                 raise SessionError(f"{folder} cannot be sealed: {check.reason}; resume the session, then seal it.")
+        # What a process that was killed while it wrote has left.
+        for left in folder.glob(TEMPORARY):
+            left.unlink()
         text = Manifest(session=header, frames=frames, merkle_root=_root(frames)).as_bytes()
         digest = sha256_hex(text)
         if journal.lines[-1].kind is not Entry.seal:
@@ -186,21 +196,26 @@ def _structure(folder: Path) -> Iterator[Gate]:
     yield Gate("seal", bound, "the journal ends with the hash of the manifest" if bound else _UNBOUND)
     if not bound:
         return
-    keys = [shot.key for shot in header.shots()]
+    order = header.shots()
     whole_plan = (
         manifest.session == header
-        and [record.key for record in manifest.frames] == keys
+        and len(manifest.frames) == len(order)
+        and all(record.is_of(shot) for record, shot in zip(manifest.frames, order, strict=True))
         and all(done.get(record.key) == record for record in manifest.frames)
         and _root(manifest.frames) == manifest.merkle_root
     )
     yield Gate(
         "frames of the plan",
         whole_plan,
-        f"{len(keys)} frames, Merkle root {manifest.merkle_root}"
+        f"{len(order)} frames, Merkle root {manifest.merkle_root}"
         if whole_plan
         else "manifest, plan and journal name different frames; use a copy of the session",
     )
     if not whole_plan:
+        return
+    linked = [name for name in (FRAMES, PATTERNS) if (folder / name).is_symlink()]
+    if linked:
+        yield Gate("own folders", False, f"{linked[0]} is a link that leads out of the session; use a copy of it")
         return
     odd = [record.key for record in manifest.frames if header.origin not in ("mixed", record.origin)]
     yield Gate("origin", not odd, f"{odd[0]} is not {header.origin}" if odd else header.origin)

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from firmware_bridge.errors import DeviceError
+from firmware_bridge.errors import DeviceError, SessionError
 from firmware_bridge.protocols import Camera, CameraSettings, Light, MaskDevice, Pattern, Shown, Stage
 from firmware_bridge.session.bench import Bench
 from firmware_bridge.session.plan import Shot
@@ -32,9 +32,9 @@ class ReadBack:
     """What devices said after an exposure.
 
     Attributes:
-        pattern_id: of the mask, None without one.
-        light_share: of the light, None without one.
-        position_m: of the stage when it had come to rest, None without one.
+        pattern_id: Pattern that the mask shows, None without a mask.
+        light_share: Power of the light as a share of the largest, None without a light.
+        position_m: Position of the stage when it had come to rest, None without a stage.
     """
 
     pattern_id: int | None
@@ -61,8 +61,8 @@ def check_settings(wanted: CameraSettings, read: CameraSettings) -> None:
     """Check that a camera rounded its settings at most.
 
     Args:
-        wanted: what it was set to.
-        read: what it read back.
+        wanted: What it was set to.
+        read: What it read back.
 
     Raises:
         FalseReadback: It exposes otherwise.
@@ -89,8 +89,8 @@ class Setting:
     """Brings a bench from one frame to the next. Begin a new one whenever the bench was made safe: nothing is set then.
 
     Args:
-        bench: armed.
-        folder: session whose patterns are shown.
+        bench: Armed devices.
+        folder: Session whose patterns are shown.
     """
 
     def __init__(self, bench: Bench, folder: Path) -> None:
@@ -159,7 +159,11 @@ class Setting:
         return read_m
 
     def _show(self, pattern_id: int) -> None:
-        levels = np.load(pattern_path(self._folder, pattern_id), allow_pickle=False)
+        path = pattern_path(self._folder, pattern_id)
+        try:
+            levels = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise SessionError(f"the pattern {path} cannot be read ({error}); use a copy of the session.") from error
         self._mask.stage(Pattern(levels))
         self._check_shown(pattern_id, self._mask.commit())
 

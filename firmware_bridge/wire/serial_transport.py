@@ -21,32 +21,62 @@ class PortInfo(Protocol):
 
     device: str
     serial_number: str | None
+    interface: str | None
+    location: str | None
 
 
-def find_port(serial_number: str, ports: Callable[[], Iterable[PortInfo]] = list_ports.comports) -> str:
+def find_port(
+    serial_number: str,
+    interface: str | None = None,
+    ports: Callable[[], Iterable[PortInfo]] = list_ports.comports,
+) -> str:
     """The port of the USB device with this serial number; a name is never guessed.
 
     Args:
-        serial_number: as the USB descriptor tells it.
-        ports: lists the ports.
+        serial_number: As the USB descriptor tells it.
+        interface: Number of the USB interface, as text, or its name; None where the device has one serial port.
+        ports: Lists the ports.
 
     Raises:
-        PortUnavailable: There is none.
+        PortUnavailable: There is no such device, or it has no such interface.
         LinkError: There are two.
     """
     present = list(ports())
-    found = sorted(port.device for port in present if port.serial_number == serial_number)
-    if not found:
+    same = sorted((port for port in present if port.serial_number == serial_number), key=lambda port: port.device)
+    if not same:
         known = sorted(port.serial_number for port in present if port.serial_number)
         raise PortUnavailable(
             f"no USB serial device has the serial number {serial_number!r}; present are {known}. Is it plugged in?"
         )
+    if len({_device_location(port) for port in same}) > 1:
+        raise LinkError(
+            f"{len(same)} devices have the serial number {serial_number!r}: {[port.device for port in same]}. Unplug "
+            "all but one, or give one another number; a bench is not opened by guessing."
+        )
+    found = [port for port in same if interface is None or interface in (_interface_number(port), port.interface)]
+    there = ", ".join(
+        f"{_interface_number(port)} ({port.interface or 'without a name'}: {port.device})" for port in same
+    )
+    if not found:
+        raise PortUnavailable(
+            f"the USB device {serial_number!r} has no serial port on interface {interface!r}; its interfaces are: "
+            f"{there}. Correct the option interface in the file of the bench."
+        )
     if len(found) > 1:
         raise LinkError(
-            f"{len(found)} devices have the serial number {serial_number!r}: {found}. Unplug all but one, or give one "
-            "another number; a bench is not opened by guessing."
+            f"the USB device {serial_number!r} has {len(found)} serial ports, on the interfaces: {there}. Name one in "
+            f"the file of the bench: options = {{ interface = {_interface_number(found[0])} }}."
         )
-    return found[0]
+    return found[0].device
+
+
+def _device_location(port: PortInfo) -> str:
+    # The bus and the ports of its hubs, "1-1.4", then configuration and interface: "1-1.4:1.2".
+    return (port.location or port.device).partition(":")[0]
+
+
+def _interface_number(port: PortInfo) -> str:
+    return (port.location or "").partition(":")[2].rpartition(".")[2] or "unknown"
 
 
 class SerialTransport:
@@ -58,20 +88,21 @@ class SerialTransport:
         self._port: serial.Serial | None = None
 
     @classmethod
-    def usb(cls, serial_number: str) -> SerialTransport:
+    def usb(cls, serial_number: str, interface: str | None = None) -> SerialTransport:
         """A real device, found by its serial number each time that it is opened.
 
         Args:
-            serial_number: as the USB descriptor tells it.
+            serial_number: As the USB descriptor tells it.
+            interface: Number of the USB interface, as text, or its name; None where the device has one serial port.
         """
-        return cls(lambda: find_port(serial_number), Origin.bench)
+        return cls(lambda: find_port(serial_number, interface), Origin.bench)
 
     @classmethod
     def emulated(cls, path: Path) -> SerialTransport:
         """A device that is a program.
 
         Args:
-            path: its pseudo-terminal, or a symbolic link to it, which is followed each time that it is opened.
+            path: Its pseudo-terminal, or a symbolic link to it, which is followed each time that it is opened.
         """
         return cls(lambda: _pseudo_terminal(path), Origin.emulated)
 

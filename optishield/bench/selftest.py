@@ -83,10 +83,10 @@ def emulated_session(folder: Path) -> tuple[dict[str, Any], list[Gate]]:
     file, plan, session = read_bench(folder / "bench.toml"), read_plan(folder / "plan.toml"), folder / "session"
     start_s = time.monotonic()
     with bench_drivers(file) as drivers:
-        with open_bench(file, drivers.table) as opened:
+        with open_bench(file, drivers) as opened:
             checks = device_checks(opened)
             create(session, plan, folder, opened, {})
-        sealed = capture(Session(session, drivers.table, "selftest", before_shot=drivers.before_shot))
+        sealed = capture(Session(session, drivers, "selftest"))
     result = {
         "origin": sealed.origin,
         "frames": len(sealed.manifest.frames),

@@ -178,7 +178,7 @@ def capture(
     file, wanted = read_bench(bench), read_plan(plan)
     guide = Guide(file.origin, yes=yes, quiet=quiet)
     with bench_drivers(file) as drivers:
-        with open_bench(file, drivers.table) as opened:
+        with open_bench(file, drivers) as opened:
             passed = checklist(opened, wanted, plan.parent, operator, guide)
             if passed:
                 create(out, wanted, plan.parent, opened, calibrations)
@@ -257,7 +257,7 @@ def _opened(path: Path) -> Iterator[Bench]:
     from optishield.bench.drivers import bench_drivers
 
     file = read_bench(path)
-    with bench_drivers(file) as drivers, open_bench(file, drivers.table) as bench:
+    with bench_drivers(file) as drivers, open_bench(file, drivers) as bench:
         yield bench
 
 
@@ -330,7 +330,7 @@ def _take(
         stage.advance()
         drivers.before_shot(shot)
 
-    session = Session(folder, drivers.table, operator, before_shot=before_shot, told=progress.note)
+    session = Session(folder, drivers, operator, before_shot=before_shot, told=progress.note)
     actions = {"p": session.pause, "r": session.proceed, "\n": session.proceed, "q": session.stop}
     try:
         with (

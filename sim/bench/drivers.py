@@ -1,4 +1,4 @@
-"""Drivers of the virtual bench under the names that a file of a bench calls them by."""
+"""One virtual bench, and what opens its devices; see the table of ``sim.bench``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ class VirtualBench:
     device.
 
     Args:
-        seed: of imperfections and noise.
-        design: what the bench is built of.
-        imperfections: how well.
-        clock: monotonic, in s.
-        sleep: waits, in s.
+        seed: Seed for all imperfections and the noise.
+        design: What the bench is built of.
+        imperfections: How far it is from its design.
+        clock, sleep: Monotonic clock, in s.
 
     Attributes:
         drivers: ``sim://camera``, ``sim://mask``, ``sim://light`` and ``sim://stage``.
@@ -48,9 +47,4 @@ class VirtualBench:
 
             return open_twin
 
-        self._world = world
         self.drivers: dict[str, Driver] = {f"sim://{kind}": driver(kind) for kind in _TWINS}
-
-    def turn_to(self, index: int, key: str) -> None:
-        """From now on frames are those of one shot of a session; see :meth:`World.turn_to`."""
-        self._world.turn_to(index, key)

@@ -39,9 +39,9 @@ class _Twin:
     """What all twins share.
 
     Args:
-        world: the bench that it is a part of.
-        serial: serial number that it tells.
-        clock, sleep: monotonic clock, in s.
+        world: The bench that it is a part of.
+        serial: Serial number that it tells.
+        clock, sleep: Monotonic clock, in s.
     """
 
     kind: str
@@ -59,6 +59,10 @@ class _Twin:
         self._sleep = sleep
         self._closed = False
         self._identity = Identity(self.kind, f"twin {self.kind}", serial, "", Origin.simulated)
+        self._begin()
+
+    def _begin(self) -> None:
+        """State that only one kind of twin has."""
 
     def identify(self) -> Identity:
         """Which device this is."""
@@ -113,16 +117,8 @@ class MaskTwin(_ArmedTwin):
 
     kind = "mask"
 
-    def __init__(
-        self,
-        world: World,
-        serial: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        super().__init__(world, serial, clock=clock, sleep=sleep)
-        design = world.design
+    def _begin(self) -> None:
+        design = self._world.design
         parked = np.zeros((design.mask_height, design.mask_width))
         self._parked = Pattern(parked.astype(np.uint8) if design.mask_bits <= 8 else parked.astype(np.uint16))
         self._staged: Pattern | None = None
@@ -269,16 +265,8 @@ class CameraTwin(_Twin):
 
     kind = "camera"
 
-    def __init__(
-        self,
-        world: World,
-        serial: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        super().__init__(world, serial, clock=clock, sleep=sleep)
-        self._boot_s = clock()
+    def _begin(self) -> None:
+        self._boot_s = self._clock()
         self._settings: CameraSettings | None = None
         self._running = False
         self._count = 0
@@ -306,6 +294,10 @@ class CameraTwin(_Twin):
             roi,
         )
         return self._settings
+
+    def begin_shot(self, index: int, key: str) -> None:
+        """Frames from now on are those of one shot of a session; see :meth:`World.turn_to`."""
+        self._world.turn_to(index, key)
 
     def start(self) -> None:
         """Begin to expose; frames are counted from here."""

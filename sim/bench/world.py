@@ -41,9 +41,9 @@ class Wander:
     """A smooth random function of time with mean 0 and a given RMS: a sum of sines with random phases.
 
     Args:
-        rms: its root mean square over long times.
-        periods_s: of the sines, which share the power evenly.
-        rng: draws the phases.
+        rms: Its root mean square over long times.
+        periods_s: Periods of the sines, which share the power evenly.
+        rng: Draws the phases.
     """
 
     def __init__(self, rms: float, periods_s: tuple[float, ...], rng: np.random.Generator) -> None:
@@ -60,9 +60,9 @@ class Panel:
     """The mask: what light it lets through, and when.
 
     Args:
-        design: of the bench.
-        imperfections: of the bench.
-        rng: draws the error of its look-up table.
+        design: Design of the bench.
+        imperfections: How far the bench is from its design.
+        rng: Draws the error of its look-up table.
     """
 
     def __init__(self, design: Design, imperfections: Imperfections, rng: np.random.Generator) -> None:
@@ -127,9 +127,9 @@ class Lamp:
     """The lamp: how much light it gives, and when.
 
     Args:
-        design: of the bench.
-        imperfections: of the bench.
-        rng: draws its drift.
+        design: Design of the bench.
+        imperfections: How far the bench is from its design.
+        rng: Draws its drift.
     """
 
     def __init__(self, design: Design, imperfections: Imperfections, rng: np.random.Generator) -> None:
@@ -149,8 +149,8 @@ class Lamp:
         """Power that it gives, as a share of the largest that its data sheet names.
 
         Args:
-            time_s: when.
-            since_s: since when it is warming up, if not since it was switched on.
+            time_s: Time at which its light is asked for.
+            since_s: Time since which it is warming up, if not since it was switched on.
         """
         warm = -math.expm1(-(time_s - (self._since_s if since_s is None else since_s)) / LAMP_WARM_UP_S)
         return self._share * (1 - self._imperfections.lamp_warm_up * warm) * (1 + self._drift(time_s))
@@ -160,17 +160,17 @@ class World:
     """The bench itself: one lamp, one mask, one stage, one camera.
 
     Args:
-        seed: of all imperfections and of the noise.
-        design: what it is built of.
-        imperfections: how well.
-        start_s: time at which the camera is switched on.
+        seed: Seed for all imperfections and the noise.
+        design: What it is built of.
+        imperfections: How far it is from its design.
+        start_s: Time at which the camera is switched on.
 
     Attributes:
-        design, imperfections: as given.
-        panel, lamp: see there.
-        frames: draws which frames are dropped and late.
+        design, imperfections: What was given.
+        panel, lamp: Its mask and its lamp.
+        frames: Draws which frames are dropped and late.
         hot_e_s: (H, W) dark current of the hot pixels in electrons a second, 0 elsewhere.
-        position_m: of the stage.
+        position_m: Position of the stage.
         registration: (2, 3), from mask to sensor: pixel (x, y) = registration @ (column, row, 1), both counted from the
             left upper corner of the first pixel.
     """
@@ -220,8 +220,8 @@ class World:
         and camera were switched on. Its mask came from the parked pattern.
 
         Args:
-            index: number of the shot in the session.
-            key: its name there.
+            index: Number of the shot in the session.
+            key: Its name there.
         """
         frames, noise = np.random.default_rng([self._seed, zlib.crc32(key.encode())]).spawn(2)
         self.frames = frames
@@ -261,8 +261,8 @@ class World:
         """Light on each pixel (H, W); inside the image of an open mask the sum of the point-spread function.
 
         Args:
-            transmission: (H, W) of the mask.
-            shift_px: by how much the image is displaced, in pixels (x, y).
+            transmission: (H, W) transmission of the mask.
+            shift_px: Displacement of the image, in pixels (x, y).
         """
         place = (self.position_m, *shift_px)
         if self._seen is None or self._seen[0] != place or self._seen[1] is not transmission:
@@ -296,10 +296,10 @@ class World:
         """One frame.
 
         Args:
-            start_s: when the exposure begins.
-            exposure_s: exposure time.
-            gain_db: gain.
-            bits: depth.
+            start_s: Time at which the exposure begins.
+            exposure_s: Exposure time.
+            gain_db: Gain.
+            bits: Depth.
             roi: left, top, width, height in pixels, or None for all.
 
         Returns:

@@ -83,7 +83,7 @@ def _real(kind: str, stack: ExitStack) -> Open:
     wanted = next((file.wanted(found) for found in file.entries if found == kind), None)
     if wanted is None:
         pytest.skip(f"the bench {file.name!r} of OPTISHIELD_BENCH has no {kind}")
-    table = stack.enter_context(bench_drivers(file)).table
+    table = stack.enter_context(bench_drivers(file))
     return lambda: table[wanted.driver](wanted)
 
 

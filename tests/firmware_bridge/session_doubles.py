@@ -26,7 +26,7 @@ from firmware_bridge.protocols import (
 from firmware_bridge.session.bench import Wanted, open_bench, read_bench
 from firmware_bridge.session.folder import JOURNAL, create
 from firmware_bridge.session.journal import Entry, Line, read_journal
-from firmware_bridge.session.plan import Shot, read_plan
+from firmware_bridge.session.plan import read_plan
 from firmware_bridge.session.run import Session
 from ground.gates import Gate
 
@@ -124,10 +124,10 @@ class World:
     def sleep(self, time_s: float) -> None:
         self.now_s += time_s
 
-    def before_shot(self, shot: Shot) -> None:
-        self.key = shot.key
+    def begin_shot(self, index: int, key: str) -> None:
+        self.key = key
         if callable(self.at_shot):
-            self.at_shot(shot)
+            self.at_shot(index)
 
     def lose_state(self) -> None:
         """As after a reset or a lost lease."""
@@ -188,6 +188,9 @@ class FakeCamera(_Fake):
             settings = replace(settings, exposure_s=0.033)
         self._settings = settings
         return settings
+
+    def begin_shot(self, index: int, key: str) -> None:
+        self.world.begin_shot(index, key)
 
     def start(self) -> None:
         self._reach()
@@ -346,7 +349,6 @@ def session(world: World, folder: Path, **settings: object) -> Session:
         "sleep": world.sleep,
         "wall": lambda: 1.7e9 + world.now_s,
         "free_bytes": lambda path: 10**9,
-        "before_shot": world.before_shot,
         **settings,
     }
     return Session(folder, world.drivers(), "A. Operator", **values)
@@ -362,7 +364,7 @@ def at(world: World, index: int, act: Callable[[], None]) -> None:
     done = []
 
     def shot(found):
-        if found.index == index and not done:
+        if found == index and not done:
             done.append(True)
             act()
 

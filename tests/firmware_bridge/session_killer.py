@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from firmware_bridge.session import run
+from firmware_bridge.session import acquisition
 from firmware_bridge.session.files import has_sha256
 from firmware_bridge.session.folder import JOURNAL, replay
 from firmware_bridge.session.journal import read_journal
@@ -80,7 +80,7 @@ def child(act: Callable[[], None]) -> int:
 
 def main(folder: Path) -> None:
     """Print, for each kill, how the child ended, how the resumed one did, and whether the manifest is the same."""
-    run.BATCH = 4
+    acquisition.BATCH = 4
     write_sources(folder)
     child(lambda: work(folder))
     manifest = (folder / "session" / "manifest.json").read_bytes()

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from firmware_bridge.errors import DeviceError, SessionError
-from firmware_bridge.session import run
+from firmware_bridge.session import acquisition
 from firmware_bridge.session.bench import open_bench, read_bench
 from firmware_bridge.session.folder import JOURNAL, create
 from firmware_bridge.session.journal import Entry, read_journal
 from firmware_bridge.session.plan import read_plan
-from firmware_bridge.session.run import Session, capture
+from firmware_bridge.session.run import Counts, Session, capture
 from firmware_bridge.session.seal import seal, verify
 from firmware_bridge.session.setting import FalseReadback
 from firmware_bridge.session.states import TRANSITIONS, State
@@ -39,15 +39,55 @@ def test_a_session(world, folder) -> None:
         made.run()
         states.append(made.state)
         assert world.safe
-        assert made.counts() == {"frames": FRAMES, "done": FRAMES, "OPEN": 1, "INTENT": FRAMES, "DONE": FRAMES}
+        lines = {Entry.open: 1, Entry.intent: FRAMES, Entry.done: FRAMES}
+        assert made.counts() == Counts(frames=FRAMES, done=FRAMES, lines=lines)
     states.append(made.state)
     assert states == [State.safe, State.armed, State.running, State.safe, State.disconnected]
     seal(folder)
     assert all(check.passed for check in verify(folder))
 
 
+def test_a_session_counts_in_every_state(world, folder) -> None:
+    made = session(world, folder)
+    assert made.counts() == Counts(frames=FRAMES, done=0, lines={Entry.open: 1})
+    at(world, 5, made.stop)
+    with made:
+        made.arm()
+        with pytest.raises(KeyboardInterrupt, match="the operator stopped"):
+            made.run()
+        before = made.counts()
+    assert (before.frames, before.done) == (FRAMES, 6)
+    assert made.counts() == before == session(world, folder).counts()
+
+
+def test_the_display_counts_frames_that_are_on_the_disk(world, folder, monkeypatch) -> None:
+    monkeypatch.setattr(acquisition, "BATCH", 4)
+    told, on_disk = [], []
+
+    def kept(change):
+        told.append(change)
+        on_disk.append(len(list((folder / "frames").glob("*.npy"))))
+
+    capture(session(world, folder, kept=kept))
+    assert (sum(told), list(np.cumsum(told))) == (FRAMES, on_disk)
+
+
+def test_the_display_takes_frames_back_that_are_taken_again(world, folder) -> None:
+    told = []
+    at(world, 9, lambda: setattr(world, "lamp", 0.5))
+    # The lamp comes back while the session is suspended.
+    sleep = world.sleep
+
+    def mended(time_s):
+        sleep(time_s)
+        world.lamp = 1.0 if time_s >= 1 else world.lamp
+
+    capture(session(world, folder, kept=told.append, sleep=mended))
+    assert min(told) < 0 and sum(told) == FRAMES
+
+
 def test_intent_stands_before_and_done_after(world, folder, monkeypatch) -> None:
-    monkeypatch.setattr(run, "BATCH", 1)
+    monkeypatch.setattr(acquisition, "BATCH", 1)
     capture(session(world, folder))
     kinds = [str(line.kind) for line in read_journal(folder / JOURNAL)[0]]
     # While one frame is exposed, the one before goes to the disk.
@@ -134,7 +174,7 @@ def test_a_frame_of_before_the_resume_is_known(world, folder) -> None:
 
     at(world, 10, stop)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run, "BATCH", 3)
+        patch.setattr(acquisition, "BATCH", 3)
         capture(session(world, folder))
     assert len(lines(folder, Entry.done)) == 6
     at(world, 7, same_noise)
@@ -150,22 +190,22 @@ def test_a_camera_that_sends_nothing_whole_is_given_up(world, folder) -> None:
         DeviceError, match="frame 000005-checker-light-1 failed 6 times, lastly because: a frame came dam"
     ):
         capture(session(world, folder))
-    assert len(lines(folder, Entry.suspend)) == run.LOSSES
+    assert len(lines(folder, Entry.suspend)) == acquisition.LOSSES
     assert len(lines(folder, Entry.done)) == 5
 
 
-@pytest.mark.parametrize("failing", ["writev", "write"])
+@pytest.mark.parametrize("failing", ["/frames/", JOURNAL])
 def test_a_full_disk_stops_the_session_safe_and_whole(world, folder, undisturbed, monkeypatch, failing) -> None:
-    monkeypatch.setattr(run, "BATCH", 4)
-    real = getattr(os, failing)
+    monkeypatch.setattr(acquisition, "BATCH", 4)
+    real = os.write
 
     def full(handle, data):
         name = os.readlink(f"/proc/self/fd/{handle}")
-        if world.key >= "000009" and (name.endswith(JOURNAL) or "/frames/" in name):
+        if world.key >= "000009" and failing in name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(handle, data)
 
-    monkeypatch.setattr(os, failing, full)
+    monkeypatch.setattr(os, "write", full)
     made = session(world, folder)
     with made:
         made.arm()
@@ -173,7 +213,7 @@ def test_a_full_disk_stops_the_session_safe_and_whole(world, folder, undisturbed
             made.run()
         assert made.state is State.fault
         assert world.safe
-    monkeypatch.setattr(os, failing, real)
+    monkeypatch.setattr(os, "write", real)
     assert not list((folder / "frames").glob(".*"))
     read_journal(folder / JOURNAL)
     assert capture(session(world, folder)).sha256 == undisturbed
@@ -228,7 +268,10 @@ def test_a_light_that_cannot_be_turned_off_is_told(world, folder, monkeypatch) -
     made.arm()
     with pytest.raises(RuntimeError, match="first") as caught:
         made.run()
-    assert "1 of 4 devices could not be made safe: light: the light is stuck" in caught.value.__notes__[0]
+    assert (
+        "1 of 4 devices could not be made safe; look at the bench:\n  light: the light is stuck"
+        in caught.value.__notes__[0]
+    )
     monkeypatch.undo()
     made.disconnect()
 
@@ -323,7 +366,7 @@ atexit.register(lambda: print(world.safe))
 made = session(world, Path({str(folder)!r}))
 made.connect()
 made.arm()
-made._open.light.set(0.5)
+made._open.parts.slot.bench.light.set(0.5)
 print(world.safe)
 sys.exit(3)
 """
