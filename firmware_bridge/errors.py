@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class BridgeError(ValueError):
     """Something about the bench is not as it must be."""
@@ -18,6 +20,20 @@ class LinkError(BridgeError):
 
 class DeviceError(BridgeError):
     """A device is missing, refuses, or does not do what it said."""
+
+
+class DevicesFailed(DeviceError):
+    """Several devices were tried, and some failed; all of them are told at once, one a line.
+
+    Args:
+        sentence: What was tried, with the numbers; ends with a colon.
+        failures: What each device says, with its kind in front.
+    """
+
+    def __init__(self, sentence: str, failures: Sequence[str]) -> None:
+        self.sentence = sentence
+        self.failures = tuple(" ".join(failure.split()) for failure in failures)
+        super().__init__("\n  ".join([sentence, *self.failures]))
 
 
 class SessionError(BridgeError):

@@ -139,5 +139,5 @@ def _run(words: list[str]) -> int:
             f"{type(error).__name__}: {one_line(str(error))} (a defect of the program)",
             ExitCode.DEFECT,
         )
-        say(f"error: {message}")
+        say(f"error: {message}", lines=True)
         return code

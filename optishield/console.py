@@ -77,9 +77,9 @@ def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
         show(f"{printable(key):<{width}}  {printable(str(value))}")
 
 
-def say(text: str) -> None:
-    """One line on stderr."""
-    typer.echo(f"optishield: {printable(text)}", err=True)
+def say(text: str, *, lines: bool = False) -> None:
+    """One line on stderr, or several if ``lines`` says that the line breaks in the text are meant."""
+    typer.echo(f"optishield: {printable(text, lines=lines)}", err=True)
 
 
 def short(value: Any) -> str:

@@ -63,7 +63,7 @@ _ROOM_EXIT_CODES = {
 
 
 def user_error(error: BaseException) -> tuple[str, ExitCode] | None:
-    """Translate an error into one line and an exit code.
+    """Translate an error into one line and an exit code; failures of several devices follow it, one a line.
 
     Args:
         error: anything that a command raised.
@@ -77,7 +77,10 @@ def user_error(error: BaseException) -> tuple[str, ExitCode] | None:
         code = _ROOM_EXIT_CODES.get(cls.__module__)
         if code is not None:
             # A room may mark one of its errors as an unmet gate by an attribute `exit_code`.
-            return one_line(str(error)), ExitCode(getattr(error, "exit_code", code))
+            # One that tells of several devices lists what each said by an attribute `failures`.
+            failures = getattr(error, "failures", ())
+            message = one_line(getattr(error, "sentence", "") or str(error))
+            return "\n  ".join([message, *failures]), ExitCode(getattr(error, "exit_code", code))
     if isinstance(error, OSError):
         return one_line(describe_os_error(error)), ExitCode.BAD_INPUT
     if isinstance(error, MemoryError):

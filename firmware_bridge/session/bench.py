@@ -28,7 +28,7 @@ in the file, and what each device says of its origin must be what the file says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ from typing import Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from firmware_bridge.errors import BridgeError, DeviceError, SessionError
+from firmware_bridge.errors import BridgeError, DeviceError, DevicesFailed, SessionError
 from firmware_bridge.protocols import (
     Armable,
     Camera,
@@ -49,7 +49,6 @@ from firmware_bridge.protocols import (
     Stage,
 )
 from firmware_bridge.session.files import read_model
-from ground.errors import one_line
 
 Kind = Literal["camera", "mask", "light", "stage"]
 
@@ -241,7 +240,7 @@ class Bench:
         """Bring all devices into their safe states, the light first, each even if another fails.
 
         Raises:
-            DeviceError: Some could not be made safe; names each.
+            DevicesFailed: Some could not be made safe; names each.
         """
         self._all(lambda device: device.safe(), "made safe")
 
@@ -274,7 +273,7 @@ class Bench:
                 stack.callback(attempt, kind, device)
         if failures:
             sentence = f"{len(failures)} of {len(self.devices)} devices could not be {done}; look at the bench:"
-            raise DeviceError(_listed(sentence, failures))
+            raise DevicesFailed(sentence, failures)
 
     def __enter__(self) -> Self:
         return self
@@ -294,7 +293,7 @@ def open_bench(file: BenchFile, drivers: Mapping[str, Driver]) -> Bench:
 
     Raises:
         SessionError: The file names a driver that is not among them; no device is touched then.
-        DeviceError: Some cannot be opened, are other devices, or have another origin than the file says; reports all of
+        DevicesFailed: Some cannot be opened, are other devices, or have another origin than the file says; tells all of
             them at once. Those that were opened are closed again.
     """
     for kind in file.entries:
@@ -315,7 +314,7 @@ def open_bench(file: BenchFile, drivers: Mapping[str, Driver]) -> Bench:
                 failures.append(f"{kind}: {error}")
         if failures:
             sentence = f"{file.name} is not ready, {len(failures)} of {len(file.entries)} devices fail:"
-            raise DeviceError(_listed(sentence, failures))
+            raise DevicesFailed(sentence, failures)
     except BaseException as error:
         try:
             bench.close()
@@ -323,11 +322,6 @@ def open_bench(file: BenchFile, drivers: Mapping[str, Driver]) -> Bench:
             error.add_note(str(unsafe))
         raise
     return bench
-
-
-def _listed(sentence: str, failures: Sequence[str]) -> str:
-    """A sentence, then one failure a line."""
-    return "\n  ".join([sentence, *(one_line(failure) for failure in failures)])
 
 
 def _identity(device: Device, wanted: Wanted, origin: str) -> Identity:

@@ -7,11 +7,12 @@ ever added to (see ``journal``), and frames, whose names reach the disk many at 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,7 +39,7 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def open_own(path: Path) -> BinaryIO:
+def open_own(path: Path) -> io.BufferedReader:
     """Open a file of a session for reading; a link that leads out of it is none.
 
     Raises:
@@ -48,7 +49,7 @@ def open_own(path: Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(f"{path} is no regular file")
-        return os.fdopen(handle, "rb")
+        return open(handle, "rb")
     except BaseException:
         os.close(handle)
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.protocols import CameraSettings, Pattern
+from firmware_bridge.protocols import CameraSettings, Origin, Pattern
 from firmware_bridge.session.bench import Bench
 from firmware_bridge.session.conditions import GRAB_S
 from firmware_bridge.session.plan import Plan, check_plan, patterns, shots
@@ -41,16 +41,27 @@ def expose_as(
 
 
 class Guide:
-    """Whoever answers at the terminal; with ``--yes`` nobody, and each gate is looked at once."""
+    """Asks the operator at the terminal. With ``--yes`` it asks nobody and checks each gate once.
+
+    Args:
+        origin: Origin of the devices, which is shown with every frame.
+        yes: Whether nobody is asked.
+        quiet: Whether nothing is shown.
+
+    Attributes:
+        gates: The gates that were decided, in their order.
+        asks: Whether somebody is asked.
+    """
 
     def __init__(self, origin: str, *, yes: bool, quiet: bool) -> None:
         self._origin = origin
         self._yes = yes
+        self.asks = not yes
         self._console = Console(stderr=True, quiet=quiet)
         self.gates: list[Gate] = []
 
     def step(self, instruction: str, check: Callable[[], Gate]) -> bool:
-        """One instruction, and whether its gate is met in the end."""
+        """Give one instruction, and tell whether the work may go on: its gate is met, or could not be tried."""
         while True:
             self._console.print(f"{len(self.gates) + 1}. {instruction}", markup=False, highlight=False)
             if not self._yes:
@@ -85,18 +96,19 @@ class Guide:
         return line.strip().lower()
 
 
-def checklist(opened: Bench, plan: Plan, sources: Path, name: str, guide: Guide) -> bool:
+def checklist(opened: Bench, plan: Plan, sources: Path, name: str, guide: Guide, *, fixed_focus: bool = False) -> bool:
     """One instruction after another, each with its gate, and the bench safe at the end.
 
     Args:
-        opened: safe.
-        plan: what is to be captured.
-        sources: where the files of its patterns are.
-        name: of the operator.
-        guide: asks the operator.
+        opened: Devices, which are safe.
+        plan: What is to be captured.
+        sources: Folder of the files of its patterns.
+        name: Name of the operator.
+        guide: Asks the operator.
+        fixed_focus: Whether the lens has no focus that could be turned.
 
     Returns:
-        Whether all gates are met.
+        Whether no gate is unmet.
     """
     exposed = plan.sentinel or plan.steps[0]
     settings = plan.settings(exposed)
@@ -136,8 +148,13 @@ def checklist(opened: Bench, plan: Plan, sources: Path, name: str, guide: Guide)
         )
         return light_gate(guide.watch(grab)[-1], dark[0] if dark else None)
 
+    unturned = _unturned(opened, guide, fixed_focus)
+
     def focus() -> Gate:
-        return focus_gate([look.focus for look in guide.watch(grab)])
+        seen = [look.focus for look in guide.watch(grab)]
+        if unturned is None:
+            return focus_gate(seen)
+        return Gate("focus", None, f"{seen[-1]:.4g}, taken as it is: {unturned}", {"last": seen[-1]})
 
     steps = [
         (f"Switch on every device of {opened.file.name}; they are tested now, without light.", "devices", devices),
@@ -150,9 +167,19 @@ def checklist(opened: Bench, plan: Plan, sources: Path, name: str, guide: Guide)
     if opened.light:
         steps.append(("Close the room or cover the bench: there is no light now.", "dark", darkness))
     steps.append(("Clear the beam, and leave it: light comes on now.", "light", brightness))
-    steps.append(("Turn the focus until its bar is full.", "focus", focus))
+    turn = "Turn the focus through its best place until the bar falls on the other side, then back until it is full."
+    steps.append((turn if unturned is None else "Look at the focus, which stays as it is.", "focus", focus))
     try:
         return all(guide.step(instruction, guarded(what, act)) for instruction, what, act in steps)
     finally:
         opened.camera.stop()
         opened.safe()
+
+
+def _unturned(opened: Bench, guide: Guide, fixed_focus: bool) -> str | None:
+    """Why nobody turns the focus, or None where the operator does."""
+    if fixed_focus:
+        return "it cannot be turned, --fixed-focus says"
+    if opened.origin in (Origin.simulated, Origin.emulated):
+        return f"a bench of origin {opened.origin} has none to turn"
+    return None if guide.asks else "with --yes there is nobody to turn it"

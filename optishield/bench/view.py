@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +30,9 @@ SIGNAL_SHARE = 0.05
 FOCUS_SHARE = 0.9
 """Share of the best focus that was seen, which the last frame must reach."""
 
+BLURRED_SHARE = 0.8
+"""Share of the best focus below which a frame is blurred: on both sides of the best, one must be."""
+
 DARK_SHARE = 0.25
 """Share of the range that a frame without light may reach in the mean."""
 
@@ -38,12 +42,12 @@ class Look:
     """What is told of one frame.
 
     Attributes:
-        mean: of all levels, as a share of the largest possible one.
-        bright: level that 99.9 % of the pixels do not exceed, as such a share.
-        saturated: share of pixels at the largest possible level.
-        focus: variance of the Laplacian over the squared mean (Pech-Pacheco et al. 2000); it rises towards the focus,
+        mean: Mean of all levels, as a share of the largest possible one.
+        bright: Level that 99.9 % of the pixels do not exceed, as such a share.
+        saturated: Share of pixels at the largest possible level.
+        focus: Variance of the Laplacian over the squared mean (Pech-Pacheco et al. 2000); it rises towards the focus,
             and compares only frames of the same scene and light.
-        histogram: pixels by level, in ``BINS`` equal steps of the range.
+        histogram: Number of pixels by level, in ``BINS`` equal steps of the range.
     """
 
     mean: float
@@ -68,7 +72,7 @@ def look(levels: Levels, bits: int) -> Look:
 
     Args:
         levels: (H, W) uint8 or uint16, right-justified.
-        bits: significant bits.
+        bits: Number of significant bits.
     """
     top = (1 << bits) - 1
     values = levels.astype(np.float32) / top
@@ -93,8 +97,8 @@ def picture(seen: Look, best_focus: float) -> Text:
     """Four lines: histogram (logarithmic), brightness, saturation and focus.
 
     Args:
-        seen: which frame.
-        best_focus: highest focus that was seen, which fills the bar.
+        seen: Figures of the frame.
+        best_focus: Highest focus that was seen, which fills the bar.
     """
     tallest = np.log1p(max(seen.histogram))
     heights = [
@@ -128,8 +132,8 @@ def light_gate(seen: Look, dark: Look | None) -> Gate:
     """Whether a frame with light is neither too bright nor too dark.
 
     Args:
-        seen: the frame.
-        dark: one without light; None where the bench has none that it could turn off.
+        seen: Figures of the frame.
+        dark: Figures of one without light; None where the bench has no light that it could turn off.
     """
     if seen.saturated > SATURATED_SHARE:
         return Gate(
@@ -150,16 +154,36 @@ def light_gate(seen: Look, dark: Look | None) -> Gate:
 
 
 def focus_gate(focus: Sequence[float]) -> Gate:
-    """Whether the last of some frames is about as sharp as the sharpest of them.
+    """Whether the focus was turned through its best place, and back to it.
+
+    The best of what was seen is the best that there is only if the focus fell on both sides of it: the frames must go
+    from low to high to low, and end high. A single frame that stands out among its neighbours counts for nothing.
 
     Args:
-        focus: see :class:`Look`, in the order of the frames.
+        focus: Sharpness of each frame, see :class:`Look`, in the order of the frames.
     """
-    best = max(focus)
-    reason = f"{focus[-1]:.4g}, the best of {len(focus)} frames had {best:.4g}"
-    if focus[-1] >= FOCUS_SHARE * best:
-        return Gate("focus", True, reason)
-    return Gate("focus", False, f"{reason}; turn back to the best")
+    steady = _steady(focus)
+    best, last = max(steady), steady[-1]
+    seen = f"{last:.4g}, between {min(steady):.4g} and {best:.4g} in {len(focus)} frames"
+    figures = {"last": last, "best": best, "lowest": min(steady), "frames": len(focus)}
+    marks = "".join("h" if one >= FOCUS_SHARE * best else "l" if one < BLURRED_SHARE * best else "" for one in steady)
+    if not re.search("lh+l", marks):
+        return Gate(
+            "focus",
+            False,
+            f"{seen}; the best place is not known before the bar has fallen on both sides of it: turn the focus "
+            "through its best, and back (or give --fixed-focus where it cannot be turned)",
+            figures,
+        )
+    if last < FOCUS_SHARE * best:
+        return Gate("focus", False, f"{seen}; turn back to the best", figures)
+    return Gate("focus", True, seen, figures)
+
+
+def _steady(values: Sequence[float]) -> list[float]:
+    """Median of each value and its two neighbours; the ends have one neighbour, and the lower of both counts."""
+    around = [list(values[max(place - 1, 0) : place + 2]) for place in range(len(values))]
+    return [sorted(few)[(len(few) - 1) // 2] for few in around]
 
 
 @contextlib.contextmanager

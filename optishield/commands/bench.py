@@ -6,10 +6,7 @@ Every result names its origin, and only files name drivers: no command replaces 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,15 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optishield.console import Json, Quiet, end_on_unmet, print_json, print_pairs, say, show, show_help
-from optishield.errors import ExitCode, UsageError
+from optishield.errors import ExitCode, OptiShieldError, UsageError
 
 if TYPE_CHECKING:
     from firmware_bridge.protocols import Identity, Pattern
     from firmware_bridge.session.bench import Bench
-    from firmware_bridge.session.plan import Shot
     from firmware_bridge.session.seal import Sealed
-    from ground.gates import Gate
-    from optishield.bench.drivers import Drivers
 
 bench_app = typer.Typer(
     help="An optical bench: find, test and watch its devices; take, seal, check and export sessions.",
@@ -38,17 +32,27 @@ _Folder = Annotated[Path, typer.Argument(metavar="SESSION", help="Folder of the 
 _Name = Annotated[str, typer.Option(metavar="NAME", help="Who takes the responsibility for light and motion.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing: go on where a gate is met, end with 5 where not.")]
 
-# What a part of the bench needs, and where it comes from.
-_PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
-    "controllers": (("cobs", "cbor2"), "optishield[bench]"),
-    "cameras by GenTL": (("harvesters",), "optishield[gentl]"),
-    "modulator window": (("pyglet", "mss"), "optishield[slm]"),
-    "export": (("h5py", "tifffile"), "optishield[export]"),
-}
-_PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
-    "emulated firmware": (("make", "gcc"), "Debian: build-essential"),
-    "displays": (("xrandr",), "Debian: x11-xserver-utils"),
-}
+_NEEDS_FOCUS = "The lens has no focus to turn: its gate is left out."
+
+
+@bench_app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if it does not exist.")],
+    json_output: Json = False,
+) -> None:
+    """Write an example to start from: bench.toml with a virtual bench, and plan.toml with a short session for it."""
+    from optishield.bench.example import write_example
+
+    try:
+        written = write_example(folder)
+    except FileExistsError as error:
+        raise OptiShieldError(f"{error}; name another folder.") from error
+    if json_output:
+        print_json({"written": written})
+    else:
+        show("\n".join(map(str, written)), lines=True)
+    bench, plan = written
+    say(f"try: optishield bench capture {bench} {plan} --out {folder / 'session'} --operator YOU --yes")
 
 
 @bench_app.command("doctor")
@@ -56,16 +60,30 @@ def doctor(
     bench: Annotated[Path | None, typer.Argument(metavar="[BENCH.toml]", help="File of a bench to open.")] = None,
     json_output: Json = False,
 ) -> None:
-    """What this machine can drive; with a file, whether each of its devices answers. Nothing moves, nothing lights."""
-    facts = _environment()
+    """What this machine can drive and what the self-test needs; with a file, whether each of its devices answers.
+
+    Nothing moves, nothing lights.
+    """
+    from serial.tools import list_ports
+
+    from optishield.bench.drivers import all_drivers
+    from optishield.bench.requirements import examine
+
+    needs = examine()
+    ports = [f"{port.device} ({port.serial_number})" for port in list_ports.comports() if port.serial_number]
+    drivers = {name: driver.summary for name, driver in all_drivers().items()}
     devices: dict[str, Identity] = {}
     if bench is not None:
         with _opened(bench) as opened:
             devices.update(opened.identities.items())
     if json_output:
-        print_json({"machine": facts, "devices": {kind: vars(one) for kind, one in devices.items()}})
+        found = {kind: vars(one) for kind, one in devices.items()}
+        machine = {need.name: need.reason for need in needs} | {"serial ports": ports}
+        print_json({"machine": machine, "drivers": drivers, "devices": found})
         return
-    print_pairs(list(facts.items()))
+    print_pairs([(need.name, need.reason) for need in needs])
+    print_pairs([("serial ports", ", ".join(ports) or "none with a serial number")])
+    print_pairs(list(drivers.items()))
     if devices:
         print_pairs([(kind, _named(one)) for kind, one in devices.items()])
 
@@ -83,6 +101,7 @@ def selftest(
     The firmware runs as a program on a pseudo-terminal, and a GigE Vision camera on the loopback network sees what its
     mask shows. Nothing of that is a real bench, and the result says so.
     """
+    from ground.scratch import scratch_folder
     from optishield.bench.selftest import device_checks, emulated_session
     from optishield.progress import choose_progress
 
@@ -93,8 +112,8 @@ def selftest(
             checks = device_checks(opened)
             result = {"origin": opened.origin}
     else:
-        with tempfile.TemporaryDirectory(prefix="optishield-") as name, progress.stage("self-test"):
-            result, checks = emulated_session(Path(name))
+        with scratch_folder("optishield-selftest") as folder, progress.stage("self-test"):
+            result, checks = emulated_session(folder)
     result["checks"] = [vars(check) for check in checks]
     if json_output:
         print_json(result)
@@ -158,6 +177,7 @@ def capture(
         list[str] | None, typer.Option(metavar="WHAT=ID", help="A calibration in force; repeatable.")
     ] = None,
     yes: _Yes = False,
+    fixed_focus: Annotated[bool, typer.Option("--fixed-focus", help=_NEEDS_FOCUS)] = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -169,6 +189,7 @@ def capture(
     from firmware_bridge.session.bench import open_bench, read_bench
     from firmware_bridge.session.folder import create
     from firmware_bridge.session.plan import read_plan
+    from optishield.bench.capture import take
     from optishield.bench.checklist import Guide, checklist
     from optishield.bench.drivers import bench_drivers
 
@@ -179,14 +200,15 @@ def capture(
     guide = Guide(file.origin, yes=yes, quiet=quiet)
     with bench_drivers(file) as drivers:
         with open_bench(file, drivers) as opened:
-            passed = checklist(opened, wanted, plan.parent, operator, guide)
+            passed = checklist(opened, wanted, plan.parent, operator, guide, fixed_focus=fixed_focus)
             if passed:
                 create(out, wanted, plan.parent, opened, calibrations)
         if not passed:
             if json_output:
                 print_json({"origin": file.origin, "gates": [vars(gate) for gate in guide.gates]})
-            end_on_unmet({gate.name: vars(gate) for gate in guide.gates if not gate.passed})
-        _take(out, drivers, operator, guide.gates, json_output=json_output, quiet=quiet)
+            end_on_unmet({gate.name: vars(gate) for gate in guide.gates if gate.passed is False})
+        sealed = take(out, drivers, operator, quiet=quiet)
+    _print_sealed(sealed, {"gates": [vars(gate) for gate in guide.gates]}, json_output)
 
 
 @bench_app.command("resume")
@@ -197,11 +219,13 @@ def resume(folder: _Folder, operator: _Name, json_output: Json = False, quiet: Q
     """
     from firmware_bridge.session.folder import JOURNAL, read_header
     from firmware_bridge.session.journal import read_journal
+    from optishield.bench.capture import take
     from optishield.bench.drivers import bench_drivers
 
     lines, _ = read_journal(folder / JOURNAL)
     with bench_drivers(read_header(folder, lines).bench) as drivers:
-        _take(folder, drivers, operator, [], json_output=json_output, quiet=quiet)
+        sealed = take(folder, drivers, operator, quiet=quiet)
+    _print_sealed(sealed, {}, json_output)
 
 
 @bench_app.command("seal")
@@ -261,21 +285,6 @@ def _opened(path: Path) -> Iterator[Bench]:
         yield bench
 
 
-def _environment() -> dict[str, str]:
-    """What is installed, and what to install where it is not; with the serial numbers of all serial ports."""
-    from serial.tools import list_ports
-
-    facts = {}
-    for what, (names, source) in _PACKAGES.items():
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
-        facts[what] = f"without {' and '.join(missing)}; install {source}" if missing else "installed"
-    for what, (names, source) in _PROGRAMS.items():
-        missing = [name for name in names if shutil.which(name) is None]
-        facts[what] = f"without {' and '.join(missing)}; install ({source})" if missing else "installed"
-    ports = [f"{port.device} ({port.serial_number})" for port in list_ports.comports() if port.serial_number]
-    return {**facts, "serial ports": ", ".join(ports) or "none with a serial number"}
-
-
 def _named(one: Identity) -> str:
     firmware = f", firmware {one.firmware}" if one.firmware else ""
     return f"{one.model} {one.serial}{firmware}, origin {one.origin}"
@@ -301,49 +310,6 @@ def _named_pattern(opened: Bench, name: str | None) -> Pattern | None:
         why = "the bench has no mask" if opened.mask is None else f"there are {', '.join(NAMED_PATTERNS)}"
         raise UsageError(f"--pattern {name} cannot be shown: {why}.")
     return Pattern(named_pattern(name, opened.mask.capabilities()))
-
-
-def _take(
-    folder: Path,
-    drivers: Drivers,
-    operator: str,
-    gates: Sequence[Gate],
-    *,
-    json_output: bool,
-    quiet: bool,
-) -> None:
-    """Take what is missing, seal, and print."""
-    from firmware_bridge.errors import BridgeError
-    from firmware_bridge.session.folder import JOURNAL, read_header, replay
-    from firmware_bridge.session.journal import read_journal
-    from firmware_bridge.session.run import Session
-    from firmware_bridge.session.run import capture as take
-    from optishield.bench.keys import keys
-    from optishield.progress import choose_progress
-
-    lines, _ = read_journal(folder / JOURNAL)
-    header = read_header(folder, lines)
-    missing = len(header.shots()) - len(replay(lines))
-    progress = choose_progress(quiet=quiet)
-
-    def before_shot(shot: Shot) -> None:
-        stage.advance()
-        drivers.before_shot(shot)
-
-    session = Session(folder, drivers, operator, before_shot=before_shot, told=progress.note)
-    actions = {"p": session.pause, "r": session.proceed, "\n": session.proceed, "q": session.stop}
-    try:
-        with (
-            progress.stage(f"capturing, origin {header.origin}", missing) as stage,
-            keys(actions) as there_are_keys,
-        ):
-            if there_are_keys:
-                progress.note("keys: p pauses, r or Enter goes on, q stops")
-            sealed = take(session)
-    except (KeyboardInterrupt, BridgeError):
-        say(f"what was taken is kept; continue with: optishield bench resume {folder} --operator {operator!r}")
-        raise
-    _print_sealed(sealed, {"gates": [vars(gate) for gate in gates]} if gates else {}, json_output)
 
 
 def _print_sealed(sealed: Sealed, more: Mapping[str, Any], json_output: bool) -> None:
