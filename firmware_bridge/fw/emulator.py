@@ -18,10 +18,10 @@ def build(target: str, folder: Path, *, width: int = 64, height: int = 64, bits:
 
     Args:
         target: "host", "inproc" or "avr".
-        folder: where to; nothing is built twice there.
-        width: of the mask in pixels; that of the microcontroller is fixed.
-        height: of the mask in pixels.
-        bits: of a level.
+        folder: Folder of the result; nothing is built twice there.
+        width: Width of the mask in pixels; that of the microcontroller is fixed.
+        height: Height of the mask in pixels.
+        bits: Bits of a level.
 
     Returns:
         Folder of the result: of firmware-host, libfirmware.so, or firmware.elf and firmware-avr-run.
@@ -41,20 +41,22 @@ def build(target: str, folder: Path, *, width: int = 64, height: int = 64, bits:
 
 
 class Emulator:
-    """A running firmware that answers on a pseudo-terminal.
+    """A running firmware that answers on a pseudo-terminal. It ends with this process, however that ends.
 
     Attributes:
-        path: the terminal, for :meth:`SerialTransport.emulated`.
-        journal: its event log, one JSON object a line.
+        path: Its terminal, for :meth:`SerialTransport.emulated`.
+        journal: Its event log, one JSON object a line.
     """
 
     def __init__(self, command: list[str], journal: Path) -> None:
         self.journal = journal
-        self._process = subprocess.Popen([*command, "--log", str(journal)], stdout=subprocess.PIPE, text=True)
+        # Nothing is ever written to its standard input. The pipe ends when this process does, also by SIGKILL.
+        self._process = subprocess.Popen(
+            [*command, "--log", str(journal)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         line = self._process.stdout.readline().strip() if self._process.stdout else ""
         if not line:
-            if self._process.stdout:
-                self._process.stdout.close()
+            self._close_pipes()
             raise DeviceError(f"the emulated controller ended at once with status {self._process.wait()}.")
         self.path = Path(line)
 
@@ -72,14 +74,14 @@ class Emulator:
         """The firmware built for this machine.
 
         Args:
-            built: folder that :func:`build` returned.
-            journal: file for its event log.
-            serial: serial number that it tells.
-            link: symbolic link to the terminal, made and removed by it.
-            broken: what :meth:`break_or_mend` breaks, "mask" or "light".
-            shown: file that always holds the levels on its panel, whole, as :meth:`Pattern.as_bytes` orders them.
+            built: Folder that :func:`build` returned.
+            journal: File for its event log.
+            serial: Serial number that it tells.
+            link: Symbolic link to the terminal, made and removed by it.
+            broken: What :meth:`break_or_mend` breaks, "mask" or "light".
+            shown: File that always holds the levels on its panel, whole, as :meth:`Pattern.as_bytes` orders them.
         """
-        command = [str(built / "firmware-host"), "--serial", serial]
+        command = [str(built / "firmware-host"), "--serial", serial, "--leash"]
         command += ["--link", str(link)] if link else []
         command += ["--shown", str(shown)] if shown else []
         command += ["--broken", broken] if broken else []
@@ -90,8 +92,8 @@ class Emulator:
         """The firmware built for the ATmega1284P, on a simulated one.
 
         Args:
-            built: folder that :func:`build` returned.
-            journal: file for the changes of its lines.
+            built: Folder that :func:`build` returned.
+            journal: File for the changes of its lines.
         """
         return cls([str(built / "firmware-avr-run"), str(built / "firmware.elf")], journal)
 
@@ -117,10 +119,14 @@ class Emulator:
         if self._process.poll() is None:
             self._process.terminate()
         status = self._process.wait(timeout=10)
-        if self._process.stdout:
-            self._process.stdout.close()
+        self._close_pipes()
         if status:
             raise DeviceError(f"the emulated controller ended with status {status}; its standard error tells why.")
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
 
     def __enter__(self) -> Emulator:
         return self

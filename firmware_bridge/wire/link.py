@@ -90,10 +90,10 @@ class Gap:
     """A time in which the controller could not be reached; on the monotonic clock of the host.
 
     Attributes:
-        began_s: last answer before.
-        ended_s: first answer after.
-        state_lost: whether the controller had lost its session.
-        reason: what was seen.
+        began_s: Time of the last answer before.
+        ended_s: Time of the first answer after.
+        state_lost: Whether the controller had lost its session.
+        reason: What was seen.
     """
 
     began_s: float
@@ -107,10 +107,10 @@ class Counters:
     """What the wire did.
 
     Attributes:
-        commands: answered.
-        repeats: frames sent again.
-        damaged: frames that came damaged.
-        strays: whole frames that answered nothing asked.
+        commands: Commands that were answered.
+        repeats: Frames that were sent again.
+        damaged: Frames that came damaged.
+        strays: Whole frames that answered nothing that was asked.
     """
 
     commands: int = 0
@@ -131,10 +131,10 @@ class Link:
     """A session with one controller. Every method may be called from any thread.
 
     Args:
-        transport: not yet open.
-        patience_s: how long a lost port is tried again, in s.
-        clock, sleep: monotonic clock of the host, in s.
-        rng: draws the numbers of sessions; None draws its seed from the system, as a program must that may share its
+        transport: The port, not yet open.
+        patience_s: How long a lost port is tried again, in s.
+        clock, sleep: Monotonic clock of the host, in s.
+        rng: Draws the numbers of sessions; None draws its seed from the system, as a program must that may share its
             device with others.
     """
 
@@ -216,8 +216,8 @@ class Link:
         """Have a command carried out, once.
 
         Args:
-            name: as in the schema.
-            values: its fields.
+            name: Name of the command in the schema.
+            values: Its fields.
 
         Returns:
             The fields of its answer.
@@ -427,17 +427,20 @@ class Heartbeat:
     A loss of state that it meets is raised by the next command; so is a broken link, until :meth:`Link.open`.
 
     Args:
-        link: to keep; it may be opened later, and again.
+        link: The link to keep; it may be opened later, and again.
+        wait: Waits for so many seconds, and tells whether to stop; by default until :meth:`stop` on the clock of this
+            machine.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, wait: Callable[[float], bool] | None = None) -> None:
         self._link = link
         self._stop = threading.Event()
+        self._wait = wait or self._stop.wait
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stop.wait(schema.HEARTBEAT_S / 4):
+        while not self._wait(schema.HEARTBEAT_S / 4):
             try:
                 self._link.tick()
             except StateLost as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -68,6 +69,35 @@ def test_a_new_device_at_the_same_place_is_noticed(tmp_path: Path) -> None:
         link.close()
 
 
+OWNER = """
+import sys, time
+from pathlib import Path
+from firmware_bridge.fw.emulator import Emulator
+device = Emulator.host(Path(sys.argv[1]), Path(sys.argv[2]))
+print(device._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_firmware_ends_with_the_program_that_started_it_and_was_killed(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(built("host")), str(tmp_path / "log")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    status = Path("/proc", owner.stdout.readline().strip(), "status")
+    assert "firmware-host" in status.read_text()
+    owner.send_signal(signal.SIGKILL)
+    owner.communicate()
+    # Whoever inherits it may not have asked yet how it ended.
+    while status.exists() and "(zombie)" not in status.read_text():
+        time.sleep(0.01)
+    # It ended by itself, as when its power is cut: parked and dark.
+    assert [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()][-2:] == ["light", "park"]
+
+
 CLIENT = """
 import sys, time
 from pathlib import Path
@@ -77,10 +107,15 @@ from tests.firmware_bridge.wire_doubles import pattern, show
 link = Link(SerialTransport.emulated(Path(sys.argv[1])))
 link.open()
 link.call("ARM", operator="victim", light=True)
-Heartbeat(link)
 show(link, pattern(1))
 link.call("LIGHT", level=40000)
 print("lit", flush=True)
+begun = link.counters.commands
+Heartbeat(link)
+# So many that only they can have kept the lease.
+while link.counters.commands < begun + 8:
+    time.sleep(0.01)
+print("kept", flush=True)
 time.sleep(600)
 """
 
@@ -96,19 +131,17 @@ def test_a_killed_program_leaves_the_bench_parked_and_dark_within_a_second(tmp_p
         )
         assert client.stdout is not None
         assert client.stdout.readline() == "lit\n"
-        # Long enough that only heartbeats can have kept the lease.
-        time.sleep(1.5)
+        assert client.stdout.readline() == "kept\n"
         assert not [e for e in device.events() if e["event"] == "lease_lost"]
         client.send_signal(signal.SIGKILL)
         killed_ms = time.monotonic() * 1000
         client.wait()
         client.stdout.close()
-        end_s = time.monotonic() + 20
-        while not (lost := [e for e in device.events() if e["event"] == "lease_lost"]) and time.monotonic() < end_s:
-            time.sleep(0.05)
-        time.sleep(0.05)
+        # Parked is the last that it tells of a lease that was lost.
+        while not any(e["event"] == "parked" for e in device.events()):
+            time.sleep(0.01)
         events = device.events()
-    (loss,) = lost
+    (loss,) = (e for e in events if e["event"] == "lease_lost")
     after = events[events.index(loss) + 1 :]
     dark = next(e for e in after if e["event"] == "light")
     parked = next(e for e in after if e["event"] == "park")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ from firmware_bridge.devices.mcu import Controller
 from firmware_bridge.errors import DeviceError
 from firmware_bridge.fw.emulator import Emulator, build
 from firmware_bridge.protocols import Light, MaskDevice, Origin, Pattern, Stage
-from firmware_bridge.wire.link import Link, StateLost
+from firmware_bridge.wire.link import Heartbeat, Link, StateLost
 from firmware_bridge.wire.serial_transport import SerialTransport
-from tests.firmware_bridge.wire_doubles import built
+from tests.firmware_bridge.wire_doubles import FakeClock, InProcess, built, opened
 
 SERIAL = "HOST0001"
 
@@ -149,16 +150,36 @@ def test_selftests_pass_and_leave_the_bench_safe(device: Emulator) -> None:
     assert [event["value"] for event in device.events() if event["event"] == "light" and event["value"]] == []
 
 
-def test_the_thread_keeps_the_lease_and_closing_ends_it(device: Emulator) -> None:
+def test_the_thread_keeps_the_lease_and_its_end_ends_it() -> None:
+    clock = FakeClock()
+    transport = InProcess(clock)
+    link = opened(transport, clock)
+    link.call("ARM", operator="test", light=True)
+    link.call("LIGHT", level=20000)
+    until_s = clock() + 60
+
+    def wait(time_s: float) -> bool:
+        # The time of the test, in which the firmware looks at its clock as it does in that of the world.
+        transport.idle(time_s)
+        return clock() > until_s
+
+    kept = Heartbeat(link, wait)
+    kept.stop()
+    assert clock() > until_s and transport.effects("l")[-1] == 20000
+    assert link.call("HEARTBEAT")["lease_losses"] == 0
+    transport.idle(1.1)
+    assert transport.effects("l")[-1] == 0
+    assert link.call("HEARTBEAT")["lease_losses"] == 1
+
+
+def test_closing_the_last_device_turns_the_light_off_and_ends_the_thread(device: Emulator) -> None:
     light = Controller(Link(SerialTransport.emulated(device.path)), SERIAL).light()
+    assert "heartbeat" in [thread.name for thread in threading.enumerate()]
     light.arm("test")
-    light.set(0.25)
-    # The firmware runs on the clock on the wall.
-    time.sleep(2)
-    assert not [event for event in device.events() if event["event"] == "lease_lost"]
     assert light.set(0.3) > 0.29
     light.close()
     assert [event["value"] for event in device.events() if event["event"] == "light"][-1] == 0
+    assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_reset_is_told_once_and_the_devices_work_again(device: Emulator) -> None:

@@ -234,6 +234,32 @@ def test_exports_are_whole_or_absent(folder, tmp_path, write, name) -> None:
 
 
 @pytest.mark.parametrize(("write", "name"), [(export.to_nexus, "h5py"), (export.to_tiff, "tifffile")])
+def test_an_export_never_replaces_a_file_that_appears_meanwhile(folder, tmp_path, monkeypatch, write, name) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed; install the extra 'export'")
+    sealed, read = load_sealed(folder), Sealed.read
+
+    def while_somebody_writes(self, record):
+        (tmp_path / "out").write_bytes(b"mine")
+        return read(self, record)
+
+    monkeypatch.setattr(Sealed, "read", while_somebody_writes)
+    with pytest.raises(SessionError, match="out exists already; name another file"):
+        write(sealed, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "session"]
+
+
+def test_sealing_clears_what_a_killed_process_left(tmp_path) -> None:
+    write_sources(tmp_path)
+    world = World()
+    made = begin(world, tmp_path)
+    left = made / ".0123456789ab.tmp"
+    left.write_bytes(b"half a manifest")
+    capture(session(world, made))
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("write", "name"), [(export.to_nexus, "h5py"), (export.to_tiff, "tifffile")])
 def test_a_missing_extra_is_named(original, tmp_path, monkeypatch, write, name) -> None:
     real = importlib.import_module
 

@@ -255,9 +255,7 @@ def test_it_is_blank_when_the_parent_dies(server: Server, number: signal.Signals
     try:
         assert (server.screen() == 200).all()
         parent.send_signal(number)
-        start_s = time.monotonic()
         assert until(lambda: not (server.screen() == 200).any())
-        assert time.monotonic() - start_s < 5
         assert until(lambda: gone(program))
     finally:
         parent.kill()

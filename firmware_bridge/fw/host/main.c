@@ -1,12 +1,13 @@
 /* The controller as a program: the same core, on a pseudo-terminal or on standard input and output.
  *
- * firmware-host [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT] [--broken mask|light]
+ * firmware-host [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT] [--broken mask|light] [--leash]
  *
  * Without --stdio it opens a pseudo-terminal and prints its path; --link makes a symbolic link to it. FILE of --log gets
  * one JSON object a line, whose t_ms counts on the clock of the firmware and whose monotonic_ms on CLOCK_MONOTONIC.
  * FILE of --shown is replaced, whole, by the levels on the panel after each change. SIGUSR1 is a reset button: all
  * state is lost. SIGTERM cuts the power. With --broken, SIGUSR2 breaks a pixel of the mask, or the light, which stay as
- * they are until the next SIGUSR2.
+ * they are until the next SIGUSR2. With --leash the power is cut, too, when standard input ends: whoever started it
+ * holds the other end, and the system closes that end however its holder dies.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -148,7 +149,7 @@ static void open_terminal(const char *link_path)
 int main(int argc, char **argv)
 {
     const char *link_path = 0;
-    bool stdio = false;
+    bool stdio = false, leash = false;
     for (int i = 1; i < argc; i++) {
         const char **wanted = strcmp(argv[i], "--link") == 0     ? &link_path
                               : strcmp(argv[i], "--shown") == 0  ? &shown_path
@@ -156,6 +157,8 @@ int main(int argc, char **argv)
                                                                  : 0;
         if (strcmp(argv[i], "--stdio") == 0)
             stdio = true;
+        else if (strcmp(argv[i], "--leash") == 0)
+            leash = true;
         else if (wanted && i + 1 < argc)
             *wanted = argv[++i];
         else if (strcmp(argv[i], "--log") == 0 && i + 1 < argc) {
@@ -166,7 +169,7 @@ int main(int argc, char **argv)
         } else {
             fprintf(stderr,
                     "usage: %s [--stdio | --link PATH] [--log FILE] [--shown FILE] [--serial TEXT] "
-                    "[--broken mask|light]\n",
+                    "[--broken mask|light] [--leash]\n",
                     argv[0]);
             return 2;
         }
@@ -184,8 +187,14 @@ int main(int argc, char **argv)
     else
         open_terminal(link_path);
     while (!power_cut) {
-        struct pollfd ready = {.fd = in_fd, .events = POLLIN};
-        if (poll(&ready, 1, TICK_MS) > 0) {
+        struct pollfd ready[2] = {{.fd = in_fd, .events = POLLIN}, {.fd = leash ? STDIN_FILENO : -1, .events = POLLIN}};
+        int events = poll(ready, 2, TICK_MS);
+        if (events > 0 && ready[1].revents) {
+            char nothing[64];
+            if (read(STDIN_FILENO, nothing, sizeof nothing) <= 0)
+                break;
+        }
+        if (events > 0 && ready[0].revents) {
             uint8_t bytes[4096];
             ssize_t length = read(in_fd, bytes, sizeof bytes);
             if (length == 0 && stdio)
