@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from codesign.data import Splits
 from codesign.decoders import Decoder, new_decoder
 from codesign.files import MASK
 from codesign.proof import report_rows
+from codesign.records import Source, TrainMaskSummary
 from faces.landmarks import points_in, released
 from ground.pool import derived_seed
 from ground.protocols import RunStore
@@ -28,7 +28,7 @@ POINT_NAMES = {
 }
 
 
-def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, Any]) -> None:
+def write_model(config: TrainMaskConfig, run: RunStore, summary: TrainMaskSummary) -> None:
     """Mask, point-spread function, decoder and model card.
 
     Files: ``mask.json`` and ``mask_height_m.npy`` (beside ``mask.safetensors``, the controls), ``psf.npy``,
@@ -60,7 +60,7 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: Mapping[str, An
             "input": "frames, black 0, top code 1",
             "points": points_in(config.landmarks),
             "output": f"heatmap logits of 32 x 32 for {POINT_NAMES[config.landmarks]}",
-            "nme": summary["nme"],
+            "nme": summary.nme,
         },
     )
     run.write_text("README.md", _card(config, summary))
@@ -78,13 +78,12 @@ def write_camera(config: TrainMaskConfig, run: RunStore, mask: Mapping[str, Tens
     StoredCamera(geometry_of(config.optics), spec.exposure, camera.psf.detach(), relief_m(camera)).save(run.write_bytes)
 
 
-def _card(config: TrainMaskConfig, summary: Mapping[str, Any]) -> str:
+def _card(config: TrainMaskConfig, summary: TrainMaskSummary) -> str:
     """The model card."""
-    sensor, worst = config.sensor, summary["worst_attacker"]
-    figures = summary["attackers"][worst]
-    low, high = figures["rank1_ci95"]
-    licences = sorted({part["licence"] for part in summary["data"].values() if isinstance(part, Mapping)})
-    sources = sorted({part["source"] for part in summary["data"].values() if isinstance(part, Mapping)})
+    sensor, worst = config.sensor, summary.ours.worst
+    low, high = worst.rank1_ci95
+    parts = [part for part in summary.data.values() if isinstance(part, Source)]
+    licences, sources = sorted({part.licence for part in parts}), sorted({part.source for part in parts})
     if config.faces != "synthetic":
         sources = ["a folder of photographs"]
     lines = [
@@ -103,21 +102,21 @@ def _card(config: TrainMaskConfig, summary: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
-        f"- Landmark error (NME over the outer eye distance): {summary['nme']:.4f}",
-        f"- Worst attacker: {worst}, rank-1 {figures['rank1']:.3f} [{low:.3f}, {high:.3f}] among "
-        f"{summary['identities']['test']} people (chance {summary['chance_rank1']:.4f}), AUC {figures['auc']:.3f}",
-        f"- Landmarks alone at that error: rank-1 {summary['oracle']['rank1']:.3f}",
-        f"- Light kept in the window: {summary['throughput']:.3f}",
+        f"- Landmark error (NME over the outer eye distance): {summary.nme:.4f}",
+        f"- Worst attacker: {summary.worst_attacker}, rank-1 {worst.rank1:.3f} [{low:.3f}, {high:.3f}] among "
+        f"{summary.people} people (chance {summary.chance_rank1:.4f}), AUC {worst.auc:.3f}",
+        f"- Landmarks alone at that error: rank-1 {summary.oracle.rank1:.3f}",
+        f"- Light kept in the window: {summary.throughput:.3f}",
         "",
         "## Data",
         "",
-        f"Trained on: {', '.join(sources)} ({summary['identities']['train']} people). Licence of the pictures: "
+        f"Trained on: {', '.join(sources)} ({summary.identities['train']} people). Licence of the pictures: "
         f"{', '.join(licences)}.",
-        f"Manifest SHA-256: `{summary['data']['manifest_sha256']}`.",
+        f"Manifest SHA-256: `{summary.data['manifest_sha256']}`.",
         "",
         "## Limits",
         "",
-        *(f"- {text}" for text in summary["limits"]),
+        *(f"- {text}" for text in summary.limits),
         "",
         "## Licence",
         "",
@@ -128,7 +127,7 @@ def _card(config: TrainMaskConfig, summary: Mapping[str, Any]) -> str:
 
 
 def write_report_arrays(
-    config: TrainMaskConfig, run: RunStore, splits: Splits, summary: Mapping[str, Any], best_start: int
+    config: TrainMaskConfig, run: RunStore, splits: Splits, best_baseline: str | None, best_start: int
 ) -> list[str]:
     """Leave the arrays of the report in the run folder (``report.safetensors``).
 
@@ -149,7 +148,7 @@ def write_report_arrays(
         "scenes": channels_at_end(scenes),
         "landmarks_true": released(test.faces.landmarks[rows], config.landmarks),
     }
-    shown = ["ours", "clean", *([summary["best_baseline"]] if summary["best_baseline"] else [])]
+    shown = ["ours", "clean", *([best_baseline] if best_baseline else [])]
     for name in shown:
         spec = CameraSpec.from_json((run.stage_done(f"camera-{name}") or {})["spec"])
         view = build(spec, config, state)

@@ -7,7 +7,6 @@ import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from codesign.errors import CodesignError
 from codesign.export import channels_at_end, decoded
 from codesign.files import MASK, load_tensors
 from codesign.proof import attack, report_rows
+from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary, PhotoData
 from evaluation import auc_interval, embedding_mean, korn_graubard, rank_trials, score_matrix
 from evaluation.measures.gates import LEAST_PEOPLE
 from faces.folders import FolderFaces, load_folder
@@ -55,7 +55,7 @@ def evaluate_mask(
     seed: int,
     progress: Progress,
     device: torch.device = CPU,
-) -> dict[str, Any]:
+) -> EvaluateMaskSummary:
     """Judge the mask of a finished run on a folder of photographs.
 
     The attackers of the run are trained again on its synthetic training people, with its budget, and applied to the
@@ -72,7 +72,7 @@ def evaluate_mask(
         device: Where everything is computed.
 
     Returns:
-        Figures for the report, with ``mode`` = ``photos`` and ``exploratory`` below thirty people.
+        The summary, exploratory below thirty people.
 
     Raises:
         CodesignError: If the run is not finished, or a file of it is missing or damaged.
@@ -98,31 +98,32 @@ def evaluate_mask(
         for name in ("work", "proof"):
             shutil.rmtree(result.path / name, ignore_errors=True)
         (result.path / MASK).unlink(missing_ok=True)
-    blocks = {name: _figures(found, photos) for name, found in embeddings.items()}
+    blocks = {name: _camera_result(errors[name], found, photos) for name, found in embeddings.items()}
     restored = {name: rows["pictures"] for name, rows in embeddings["ours"].items() if "pictures" in rows}
     result.write_tensors("report.safetensors", _arrays(run_dir, seeded, specs, photos, restored, pictures))
     people = len(torch.unique(folder.faces.identity))
-    return {
-        "mode": "photos",
-        "exploratory": people < LEAST_PEOPLE,
-        "trained_run": run_dir.resolve().name,
-        "identities": people,
-        "chance_rank1": 1 / people,
-        "nme": errors["ours"],
-        **blocks["ours"],
-        "clean": {"nme": errors["clean"], **blocks["clean"]},
-        "verdict": _verdict(errors),
-        "limits": [_described(folder, people), *LIMITS],
-        "budget": config.budget,
-        "seed": seed,
-        "data": {
-            "photographs": len(folder.faces),
-            "enrolled": int(photos.gallery.sum()),
-            "left_out": len(folder.refused),
-            "images_sha256": data.manifest({"photographs": photos})["photographs"]["images_sha256"],
-        },
-        "left_out": [f"{refusal.file.name}: {refusal.reason}" for refusal in folder.refused],
-    }
+    return EvaluateMaskSummary(
+        mode="photos",
+        exploratory=people < LEAST_PEOPLE,
+        trained_run=run_dir.resolve().name,
+        identities=people,
+        chance_rank1=1 / people,
+        nme=blocks["ours"].nme,
+        attackers=blocks["ours"].attackers,
+        worst_attacker=blocks["ours"].worst_attacker,
+        clean=blocks["clean"],
+        verdict=_verdict(errors),
+        limits=(_described(folder, people), *LIMITS),
+        budget=config.budget,
+        seed=seed,
+        data=PhotoData(
+            photographs=len(folder.faces),
+            enrolled=int(photos.gallery.sum()),
+            left_out=len(folder.refused),
+            images_sha256=data.manifest({"photographs": photos})["photographs"]["images_sha256"],
+        ),
+        left_out=tuple(f"{refusal.file.name}: {refusal.reason}" for refusal in folder.refused),
+    )
 
 
 def _finished(run_dir: Path) -> TrainMaskConfig:
@@ -215,18 +216,19 @@ def _attack(
     return {name: {key: found[name][key] for key in attackers_of(name)} for name in specs}
 
 
-def _figures(embeddings: Mapping[str, Mapping[str, Tensor]], photos: Part) -> dict[str, Any]:
+def _camera_result(error: float, embeddings: Mapping[str, Mapping[str, Tensor]], photos: Part) -> CameraResult:
     """Rank-1 and area under the curve of each attacker of a camera, and the worst of them."""
-    attackers: dict[str, dict[str, Any]] = {}
+    attackers: dict[str, AttackerResult] = {}
     gallery, people = photos.gallery, photos.faces.identity
     for name, found in embeddings.items():
         rows, centre = found["test"], embedding_mean(found["calibration"])
         table = score_matrix(rows[gallery], people[gallery], rows[~gallery], people[~gallery], centre=centre)
         rank1, area = korn_graubard(*rank_trials(table, 1)), auc_interval(table)
-        figures = {"rank1": rank1.value, "rank1_ci95": rank1.ci, "auc": area.value, "auc_ci95": area.ci}
-        attackers[name] = {**figures, "people": rank1.people}
-    worst = max(attackers, key=lambda key: (attackers[key]["rank1"], attackers[key]["auc"]))
-    return {"attackers": attackers, "worst_attacker": worst}
+        attackers[name] = AttackerResult(
+            rank1=rank1.value, rank1_ci95=rank1.ci, auc=area.value, auc_ci95=area.ci, people=rank1.people
+        )
+    worst = max(attackers, key=lambda key: attackers[key].order)
+    return CameraResult(nme=error, attackers=attackers, worst_attacker=worst)
 
 
 def _verdict(errors: Mapping[str, float]) -> str:

@@ -25,6 +25,7 @@ from codesign.errors import CodesignError
 from codesign.export import write_model, write_report_arrays
 from codesign.files import MASK, load_checked, sha256
 from codesign.photos import evaluate_mask
+from codesign.records import TrainMaskSummary
 from codesign.starts import Designer
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
@@ -42,7 +43,7 @@ THREADS = 2
 
 def train_mask(
     config: TrainMaskConfig, run: RunStore, *, resume: bool, progress: Progress, device: torch.device | str = CPU
-) -> dict[str, Any]:
+) -> TrainMaskSummary:
     """Design a mask and prove what it hides.
 
     On one kind of device, equal settings give the same bits, however often the run is stopped and with any number of
@@ -57,21 +58,21 @@ def train_mask(
         device: Where design and attackers are computed.
 
     Returns:
-        The summary; its keys are those of ``optishield.report.mask.write_report``.
+        The summary, also when the run had ended before.
 
     Raises:
         CodesignError, OpticsError, FacesError, EvaluationError: With what to change.
     """
     finished = run.stage_done("summary")
     if finished is not None:
-        return dict(finished["summary"])
+        return TrainMaskSummary.from_json(finished["summary"], f"the summary of {run.path}")
     if resume:
         progress.note(f"going on in {run.path}")
     with threads(THREADS):
         return _train_mask(config, run, progress, torch.device(device))
 
 
-def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> dict[str, Any]:
+def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> TrainMaskSummary:
     _check_mask(config, run)
     _check_device(run, device)
     _check_early(config)
@@ -83,8 +84,9 @@ def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, devi
     with progress.stage("summary"):
         summary = assemble(config, run, splits, information)
         write_model(config, run, summary)
-        summary["history_names"] = write_report_arrays(config, run, splits, summary, design["best_start"])
-    run.mark_stage("summary", {"summary": summary})
+        names = write_report_arrays(config, run, splits, summary.best_baseline, design["best_start"])
+        summary = summary.model_copy(update={"history_names": tuple(names)})
+    run.mark_stage("summary", {"summary": summary.to_json()})
     shutil.rmtree(run.path / "work", ignore_errors=True)
     return summary
 

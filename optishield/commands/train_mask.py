@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,15 +21,14 @@ from optishield.console import (
     end_on_unmet,
     photo_folder,
     print_json,
-    print_pairs,
     say,
-    short,
 )
 from optishield.devices import DeviceName
 from optishield.errors import UsageError
 
 if TYPE_CHECKING:
     from codesign.config import TrainMaskConfig
+    from codesign.records import Summary
     from optishield.run.folder import RunFolder
 
 
@@ -48,6 +47,9 @@ BudgetOption = Annotated[
 
 # Settings that do not change results.
 _MAY_DIFFER_ON_RESUME = ("workers",)
+
+SCHEMA = "summary.schema.json"
+"""JSON Schema of the summary beside it."""
 
 REPORT_ARRAYS = "report.safetensors"
 """Where a job leaves the arrays of its report (names and shapes: ``optishield.report.mask.write_report``)."""
@@ -136,24 +138,24 @@ def evaluate_mask(
     _finish(result, summary, json_output=json_output, pictures=pictures)
 
 
-def _finish(run: RunFolder, summary: Mapping[str, Any], *, json_output: bool, pictures: bool) -> None:
+def _finish(run: RunFolder, summary: Summary, *, json_output: bool, pictures: bool) -> None:
     """Store the summary and the report, print the result, and end with 5 when a gate of the job is not met."""
-    from ground.jsonable import plain
-    from optishield.report.mask import headline, write_report
+    from codesign.records import TrainMaskSummary
+    from optishield.report.mask import write_report
+    from optishield.report.terminal import print_summary
 
-    result = plain({"run": run.path.name, **summary}, SUMMARY)
-    run.write_json(SUMMARY, result)
+    result = summary.model_copy(update={"run": run.path.name})
+    run.write_json(SUMMARY, result.to_json())
+    run.write_json(SCHEMA, type(result).model_json_schema())
     tensors = run.read_tensors(REPORT_ARRAYS) if run.has(REPORT_ARRAYS) else {}
     arrays = {name: tensor.numpy() for name, tensor in tensors.items() if pictures or name in _WITHOUT_PICTURES}
     report = write_report(run.path, result, arrays)
     if json_output:
-        print_json({**result, "run": run.path, "report": report})
+        print_json({**result.to_json(), "run": run.path, "report": report})
     else:
-        facts: dict[str, Any] = {"run": run.path, "report": report}
-        if shown := headline(result):
-            facts["result"] = shown
-        print_pairs([*facts.items(), *((key, short(value)) for key, value in result.items() if key not in facts)])
-    end_on_unmet({name: gate for name, gate in (result.get("gates") or {}).items() if not gate.get("passed")})
+        print_summary(result, run.path, report)
+    gates = result.gates if isinstance(result, TrainMaskSummary) else {}
+    end_on_unmet({name: gate.to_json() for name, gate in gates.items() if not gate.passed})
 
 
 def budgeted(

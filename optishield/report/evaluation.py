@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ground.files import write_atomic
 from optishield.errors import OptiShieldError
 from optishield.report import charts, figures, pictures, tables
-from optishield.report.findings import Summary, known, number, percent
+from optishield.report.numbers import known, number, percent
 from optishield.report.page import render_page
 from optishield.report.standings import (
     COMBINATIONS,
@@ -31,6 +31,7 @@ from optishield.report.standings import (
 )
 
 Arrays = Mapping[str, NDArray[Any]]
+Summary = Mapping[str, Any]
 
 #: Verdicts of own claims behind their number, one and several.
 _VERDICTS = {

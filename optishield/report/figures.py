@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import matplotlib
 import numpy as np
@@ -86,8 +86,48 @@ def variable(colour: str) -> str:
     return _VARIABLES[colour]
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
+class Figures(Protocol):
+    """What :func:`point` reads of a result: rank-1 and AUC with their intervals, None where not defined."""
+
+    @property
+    def rank1(self) -> float | None:
+        """Share of probes that are named correctly."""
+
+    @property
+    def rank1_ci95(self) -> tuple[float | None, float | None]:
+        """Its interval."""
+
+    @property
+    def auc(self) -> float | None:
+        """Area under the ROC curve."""
+
+    @property
+    def auc_ci95(self) -> tuple[float | None, float | None]:
+        """Its interval."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured point of a camera: landmark error, and (value, lower, upper limit) of two figures; NaN: undefined."""
+
+    nme: float
+    rank1: tuple[float, float, float]
+    auc: tuple[float, float, float]
+
+
+def _nan(*values: float | None) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else value for value in values)
+
+
+def point(nme: float | None, found: Figures) -> Point:
+    """The point of a result at a landmark error."""
+    (x,) = _nan(nme)
+    return Point(x, _triple(found.rank1, found.rank1_ci95), _triple(found.auc, found.auc_ci95))
+
+
+def _triple(value: float | None, limits: tuple[float | None, float | None]) -> tuple[float, float, float]:
+    middle, low, high = _nan(value, *limits)
+    return middle, low, high
 
 
 @dataclass(frozen=True)
@@ -97,7 +137,7 @@ class Series:
     name: str
     role: str  # "ours", "floor", "clean", "base"
     colour: str
-    points: tuple[Mapping[str, Any], ...]
+    points: tuple[Point, ...]
 
     @property
     def variable(self) -> str:
@@ -105,15 +145,13 @@ class Series:
         return variable(self.colour)
 
 
-def _span(axes: Axes, series: Sequence[Series], key: str) -> None:
+def _span(axes: Axes, series: Sequence[Series], key: Literal["rank1", "auc"]) -> None:
     for entry in series:
-        rows = [p for p in entry.points if not math.isnan(_number(p.get("nme")) + _number(p.get(key)))]
-        rows.sort(key=lambda p: float(p["nme"]))
+        rows = [(p.nme, *(p.rank1 if key == "rank1" else p.auc)) for p in entry.points]
+        rows = sorted(row for row in rows if not math.isnan(row[0] + row[1]))
         if not rows:
             continue
-        x, y = np.array([float(p["nme"]) for p in rows]), np.array([float(p[key]) for p in rows])
-        limits = [p.get(f"{key}_ci95") or (math.nan, math.nan) for p in rows]
-        low, high = (np.array([_number(pair[i]) for pair in limits]) for i in (0, 1))
+        x, y, low, high = np.array(rows).T
         style = {"ours": "-", "floor": (0, (4, 2.5)), "clean": "-", "base": "-"}[entry.role]
         front = {"ours": 6, "clean": 4, "base": 4, "floor": 3}[entry.role]
         if len(rows) > 1:

@@ -1,7 +1,7 @@
 """The report of a run: one HTML page that needs nothing else, not even the network.
 
-``write_report`` takes plain figures (``summary``) and arrays. Whatever is missing is left out with its section; what
-is there is shown with its interval, and where intervals do not part, the page says so.
+``write_report`` takes the summary and arrays. An array that is missing is left out with its section; figures are shown
+with their intervals, and where intervals do not part, the page says so.
 """
 
 from __future__ import annotations
@@ -14,30 +14,25 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from codesign.records import EvaluateMaskSummary, Summary, TrainMaskSummary
 from ground.files import write_atomic
 from optishield.errors import OptiShieldError
 from optishield.report import figures, pictures
 from optishield.report.findings import (
-    CLEAN,
-    EXPLORATORY_BELOW,
-    FLOOR,
-    OURS,
+    LANDMARKS_ALONE,
     Camera,
-    Summary,
     best_baseline,
     cameras,
-    decimal,
+    clean_camera,
+    exploratory,
+    floor_camera,
     headline,
-    known,
-    limits,
-    number,
-    people,
-    percent,
+    our_camera,
     plain_words,
-    quantity,
-    span,
-    title,
 )
+from optishield.report.findings import points as measured_points
+from optishield.report.names import shown_as
+from optishield.report.numbers import decimal, percent, quantity, span, words
 from optishield.report.page import render_page
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -45,11 +40,12 @@ Arrays = Mapping[str, NDArray[Any]]
 FACES_SHOWN = 6
 
 
-def _rows(block: Mapping[str, Any], ahead: str = "") -> list[tuple[str, str]]:
+def _rows(block: Mapping[str, object], ahead: str = "") -> list[tuple[str, str]]:
+    """Entries of a nested block as (name, value with unit)."""
     rows: list[tuple[str, str]] = []
     for key, value in block.items():
         if isinstance(value, Mapping):
-            rows += _rows(value, f"{ahead}{title(key)}: ")
+            rows += _rows(value, f"{ahead}{words(str(key))}: ")
         else:
             name, text = quantity(str(key), value)
             rows.append((ahead + name, text))
@@ -61,7 +57,7 @@ def _frames(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
     for key, value in found.items():
         if value.ndim not in (3, 4):
             raise OptiShieldError(f"{prefix}{key} has shape {value.shape}; it must be n x h x w or n x h x w x C.")
-    place = {**dict.fromkeys(CLEAN, 0), **dict.fromkeys(OURS, 1)}
+    place = {"clean": 0, "ours": 1}
     return dict(sorted(found.items(), key=lambda item: place.get(item[0], 2)))
 
 
@@ -69,12 +65,11 @@ def _strip_of(pixels: NDArray[Any], label: str) -> list[Markup]:
     return [pictures.photo(image, f"{label}, face {i + 1}") for i, image in enumerate(pixels[:FACES_SHOWN])]
 
 
+_LABELS = {"ours": ("through this mask", "ours"), "clean": ("clean camera", "clean")}
+
+
 def _camera_label(key: str) -> tuple[str, str]:
-    if key in OURS:
-        return "through this mask", "ours"
-    if key in CLEAN:
-        return "clean camera", "clean"
-    return title(key), "base"
+    return _LABELS.get(key) or (shown_as(key), "base")
 
 
 def _seen(arrays: Arrays) -> list[dict[str, Any]]:
@@ -105,7 +100,7 @@ def _landmark_cells(arrays: Arrays) -> list[Markup]:
     ]
 
 
-def _optics(summary: Summary, arrays: Arrays) -> dict[str, Any]:
+def _optics(pixel_m: float | None, arrays: Arrays) -> dict[str, Any]:
     part: dict[str, Any] = dict.fromkeys(("surface", "surface_bare", "profile", "relief", "psf", "window", "mtf"))
     height, diameter = arrays.get("mask_height_m"), arrays.get("pupil_diameter_m")
     across = float(np.asarray(diameter)) if diameter is not None else None
@@ -139,133 +134,155 @@ def _optics(summary: Summary, arrays: Arrays) -> dict[str, Any]:
     ]
     part["window"] = f"{2 * half + 1} of {psf.shape[1]} samples"
     if pitch_m:
-        camera = summary.get("camera") or {}
-        pixel = next((number(camera[k]) for k in ("pixel_pitch_m", "pitch_m") if known(camera.get(k))), None)
-        part["mtf"] = figures.mtf_chart(psf, pitch_m, names, 1 / (2 * pixel) / 1e3 if pixel else None)
+        part["mtf"] = figures.mtf_chart(psf, pitch_m, names, 1 / (2 * pixel_m) / 1e3 if pixel_m else None)
     return part
 
 
 def series(summary: Summary, found: Sequence[Camera]) -> list[figures.Series]:
     """Cameras on the privacy-utility plane: measured curves first, single points for cameras without a curve."""
-    colours = {c.key: (c.name, c.role, c.colour) for c in found}
-    alias = {**dict.fromkeys(OURS, "ours"), **dict.fromkeys(FLOOR, "oracle")}
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for point in summary.get("curves") or []:
-        key = str(point["camera"])
-        rows.setdefault(alias.get(key, key), []).append(point)
-    free = iter(figures.BASES[len(summary.get("baselines") or {}) % len(figures.BASES) :] + figures.BASES * 20)
-    roles = {"ours": ("this mask", "ours", figures.OURS), "oracle": ("landmarks alone", "floor", figures.FLOOR)}
-    for camera in found:
-        if camera.key not in rows and known(camera.nme):
-            rows[camera.key] = [{**camera.headline, "nme": camera.nme}]
+    drawn = {camera.key: camera for camera in found}
     return [
-        figures.Series(*(colours.get(key) or roles.get(key) or (title(key), "base", next(free))), tuple(points))
-        for key, points in rows.items()
+        figures.Series(drawn[key].name, drawn[key].role, drawn[key].colour, tuple(points))
+        for key, points in measured_points(summary, found).items()
     ]
+
+
+def _cell(camera: Camera, name: str) -> dict[str, Any] | None:
+    attacker = camera.attackers.get(name)
+    if attacker is None or attacker.rank1 is None:
+        return None
+    low, high = attacker.rank1_ci95
+    return {
+        "rank1": percent(attacker.rank1),
+        "at": 100 * attacker.rank1,
+        "low": None if low is None else 100 * low,
+        "high": None if high is None else 100 * high,
+        "interval": span((low, high)),
+        "auc": decimal(attacker.auc),
+        "auc_interval": span(attacker.auc_ci95, "decimal"),
+        "tar": percent(attacker.tar) if attacker.tar is not None else "",
+        "worst": name == camera.worst and camera.role != "floor",
+        "variable": camera.variable,
+    }
 
 
 def _table(found: Sequence[Camera]) -> dict[str, Any]:
     names = list(dict.fromkeys(name for camera in found for name in camera.attackers if camera.role != "floor"))
     if any(camera.role == "floor" for camera in found):
-        names.append("landmarks")
-    rows = []
-    for name in names:
-        cells: list[dict[str, Any] | None] = []
-        for camera in found:
-            attacker = camera.attackers.get(name)
-            if attacker is None or not known(attacker.get("rank1")):
-                cells.append(None)
-                continue
-            low, high = limits(attacker, "rank1")
-            cells.append(
-                {
-                    "rank1": percent(attacker["rank1"]),
-                    "at": 100 * number(attacker["rank1"]),
-                    "low": 100 * low if known(low) else None,
-                    "high": 100 * high if known(high) else None,
-                    "interval": span((low, high)),
-                    "auc": decimal(attacker.get("auc")),
-                    "auc_interval": span(limits(attacker, "auc"), "decimal"),
-                    "tar": percent(attacker["tar_at_fmr_0.01"]) if known(attacker.get("tar_at_fmr_0.01")) else "",
-                    "worst": name == camera.worst and camera.role != "floor",
-                    "variable": camera.variable,
-                }
-            )
-        rows.append((title(name), cells))
-    accepts = any(cell and cell["tar"] for _, cells in rows for cell in cells)
-    return {"cameras": found, "rows": rows, "accepts": accepts}
+        names.append(LANDMARKS_ALONE)
+    rows = [(shown_as(name), [_cell(camera, name) for camera in found]) for name in names]
+    return {
+        "cameras": found,
+        "rows": rows,
+        "accepts": any(cell and cell["tar"] for _, cells in rows for cell in cells),
+    }
 
 
-def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
-    found = cameras(summary)
-    chance = number(summary["chance_rank1"]) if known(summary.get("chance_rank1")) else None
-    ours = next((c for c in found if c.role == "ours"), None)
-    base = best_baseline(found, summary.get("best_baseline"))
-    compared = [c for c in found if c.role != "base" or c is base]
-    strip = [
-        (f"best baseline: {c.name}" if c is base else c.name, c.colour, number(c.headline["rank1"]),
-         *limits(c.headline, "rank1"))
-        for c in compared if known(c.headline.get("rank1"))
-    ]  # fmt: skip
-    gaps = [
-        {
-            "name": {"rank1": "rank-1", "auc": "AUC"}.get(key, key),
-            "value": decimal(part.get("value"), 2) if known(part.get("value")) else "undefined",
-            "interval": span(part.get("ci95") or (), "decimal"),
-        }
-        for key, part in (summary.get("gap_closed") or {}).items()
-        if isinstance(part, Mapping)
+def _strip(summary: Summary) -> Markup | None:
+    """Forest plot of clean camera, best baseline, ours and floor."""
+    compared = [clean_camera(summary), best_baseline(summary), our_camera(summary), floor_camera(summary)]
+    rows = [
+        (camera.name, camera.colour, *figures.point(camera.nme, camera.headline).rank1)
+        for camera in compared
+        if camera is not None and camera.headline.rank1 is not None
     ]
-    lines = series(summary, found)
-    gates = summary.get("gates") or {}
-    physics = _rows({**(summary.get("camera") or {}), **{k: summary[k] for k in ("throughput",) if k in summary}})
-    noise = _rows(summary.get("noise") or {})
+    return figures.strip(rows, summary.chance_rank1) if rows else None
+
+
+def _history(summary: Summary, arrays: Arrays) -> Markup | None:
     history = arrays.get("history")
-    names = [title(str(name)) for name in summary.get("history_names") or []]
-    if history is not None and (history.ndim != 2 or history.shape[1] != len(names)):
+    if history is None:
+        return None
+    names = [words(name) for name in summary.history_names] if isinstance(summary, TrainMaskSummary) else []
+    if history.ndim != 2 or history.shape[1] != len(names):
         raise OptiShieldError(f"history has shape {history.shape}, but history_names holds {len(names)} names.")
+    return figures.training(history, names) if len(history) > 1 else None
+
+
+def _faces(arrays: Arrays) -> dict[str, Any]:
+    """What the sensor sees, and what attackers make of it."""
     reconstructions = [
-        {"name": title(key), "role": "base", "note": "", "cells": _strip_of(value, f"reconstruction, {title(key)}")}
+        {
+            "name": shown_as(key),
+            "role": "base",
+            "note": "",
+            "cells": _strip_of(value, f"reconstruction, {shown_as(key)}"),
+        }
         for key, value in _frames(arrays, "reconstructions_").items()
     ]
     seen = _seen(arrays)
     if reconstructions and seen and seen[0]["role"] == "scene":
         reconstructions.insert(0, {**seen[0], "note": "what they try to get back"})
-    provenance = {
-        title(key): _rows(summary[key]) if isinstance(summary[key], Mapping) else [("", str(summary[key]))]
-        for key in ("budget", "seed", "seeds", "config", "data", "versions", "hashes", "provenance", "timing")
-        if summary.get(key) not in (None, {}, [])
-    }
-    if "timing" in provenance:
-        provenance["timing"] = [(title(k), f"{number(v):.1f} s") for k, v in summary["timing"].items()]
     return {
-        "photos": summary.get("mode") == "photos",
-        "run": summary.get("run") or "run",
-        "people": people(summary),
-        "few": (people(summary) or EXPLORATORY_BELOW) < EXPLORATORY_BELOW,
-        "headline": headline(summary),
-        "words": plain_words(summary, found),
-        "ours": ours,
-        "our_rank1": percent(ours.headline.get("rank1")) if ours else None,
-        "our_interval": span(limits(ours.headline, "rank1")) if ours else "",
-        "gaps": gaps,
-        "nme": decimal(summary.get("nme")) if known(summary.get("nme")) else None,
-        "strip": figures.strip(strip, chance) if strip else None,
-        "optics": _optics(summary, arrays),
         "seen": seen,
         "landmarks": _landmark_cells(arrays),
         "truth": "landmarks_true" in arrays,
         "reconstructions": reconstructions,
-        "frontier": figures.frontier(lines, chance) if lines else None,
+    }
+
+
+def _provenance(summary: Summary) -> dict[str, list[tuple[str, str]]]:
+    found = {"budget": [("", summary.budget)], "seed": [("", str(summary.seed))]}
+    if isinstance(summary, TrainMaskSummary):
+        found["config"] = _rows(summary.config)
+        found["data"] = _rows(summary.to_json()["data"])
+        found["timing"] = [
+            (words(key.removesuffix("_s")), f"{seconds:.1f} s") for key, seconds in summary.timing.to_json().items()
+        ]
+    elif isinstance(summary, EvaluateMaskSummary):
+        found["trained run"] = [("", summary.trained_run)]
+        found["data"] = _rows(summary.data.to_json())
+    return found
+
+
+def _physics(summary: Summary) -> dict[str, list[tuple[str, str]]]:
+    if not isinstance(summary, TrainMaskSummary):
+        return {"physics": [], "noise": []}
+    camera = _rows({**summary.camera.to_json(), "throughput": summary.throughput})
+    return {"physics": camera, "noise": _rows(summary.noise.to_json())}
+
+
+def _gaps(summary: Summary) -> list[dict[str, str]]:
+    if not isinstance(summary, TrainMaskSummary) or summary.gap_closed is None:
+        return []
+    return [
+        {
+            "name": name,
+            "value": decimal(part.value, 2) if part.value is not None else "undefined",
+            "interval": span(part.ci95, "decimal"),
+        }
+        for name, part in (("rank-1", summary.gap_closed.rank1), ("AUC", summary.gap_closed.auc))
+    ]
+
+
+def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
+    found, ours = cameras(summary), our_camera(summary)
+    trained = summary if isinstance(summary, TrainMaskSummary) else None
+    lines = series(summary, found)
+    return {
+        "photos": summary.mode == "photos",
+        "run": summary.run or "run",
+        "people": summary.people,
+        "few": exploratory(summary),
+        "headline": headline(summary),
+        "words": plain_words(summary),
+        "ours": ours,
+        "our_rank1": percent(ours.headline.rank1),
+        "our_interval": span(ours.headline.rank1_ci95),
+        "gaps": _gaps(summary),
+        "nme": decimal(summary.nme) if summary.nme is not None else None,
+        "strip": _strip(summary),
+        "optics": _optics(trained.camera.pixel_pitch_m if trained else None, arrays),
+        **_faces(arrays),
+        "frontier": figures.frontier(lines, summary.chance_rank1) if lines else None,
         "series": lines,
-        "table": _table(found) if found else None,
-        "training": figures.training(history, names) if history is not None and len(history) > 1 else None,
-        "physics": physics,
-        "noise": noise,
-        "limits": list(summary.get("limits") or []),
-        "gates": [(title(k), bool(gate.get("passed")), gate.get("reason") or "") for k, gate in gates.items()],
-        "provenance": provenance,
-    }  # fmt: skip
+        "table": _table(found),
+        "training": _history(summary, arrays),
+        **_physics(summary),
+        "limits": list(summary.limits),
+        "gates": [(name, gate.passed, gate.reason) for name, gate in trained.gates.items()] if trained else [],
+        "provenance": _provenance(summary),
+    }
 
 
 def render(summary: Summary, arrays: Arrays) -> str:
@@ -277,13 +294,8 @@ def write_report(out: Path, summary: Summary, arrays: Arrays) -> Path:
     """Write the report of a run.
 
     Args:
-        out: a run folder (the page becomes ``report.html`` in it) or the file to write.
-        summary: figures of the run. Read are ``run``, ``mode`` ("photos" for a folder of photos), ``identities``,
-            ``nme``, ``chance_rank1``, ``attackers``, ``worst_attacker``, ``baselines``, ``clean``, ``oracle``,
-            ``gap_closed``, ``best_baseline`` (the one the gap is measured from), ``curves``, ``gates``, ``verdict``,
-            ``limits``, ``camera``, ``noise``, ``throughput``,
-            ``history_names``, and for the provenance ``budget``, ``seed``, ``config``, ``data``, ``versions``,
-            ``hashes``, ``timing``. Null and NaN mean "not defined".
+        out: A run folder (the page becomes ``report.html`` in it) or the file to write.
+        summary: What the run found.
         arrays: ``mask_height_m`` (P, P), ``pupil_diameter_m``, ``psf`` (L, K, K), ``psf_pitch_m``,
             ``wavelengths_m`` (L,), ``scenes`` (n, S, S, 3) linear light, ``frames_<camera>`` and
             ``reconstructions_<attacker>`` (n, h, w, C) display values 0..1, ``landmarks_true`` and

@@ -8,13 +8,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from optishield.report import figures
-from optishield.report.findings import Summary, known, number
+from optishield.report.numbers import known, number
 
 COMBINATIONS = {"CP": "evasion", "PC": "poisoning", "PP": "linkage"}
 LEVELS = {
     "K0": "as published", "K1": "treats the photo", "K2": "owns the protector", "K3": "knows its parameters",
     "K4": "recogniser it never saw",
 }  # fmt: skip
+Summary = Mapping[str, Any]
+
 #: What a protector claims of itself: in a word, and what is measured for it.
 THREATS = {
     "poison": ("spoils training", "clean accuracy lost"),

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from optishield.report.findings import Summary, decimal, known, number, span
+from optishield.report.numbers import decimal, known, number, span
 from optishield.report.standings import COMBINATIONS, THREATS, Standing, label, tone, verdict_word
 
 Triple = tuple[str, str, str]
+Summary = Mapping[str, Any]
 
 NOT_MEASURED = "not measured"
 #: Share of a gallery at which the survey's "leakage" is quoted; the whole curve is a chart.

@@ -1,0 +1,40 @@
+"""A result at a terminal: one sentence, one short table, the checks, and where the report lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from codesign.records import Summary, TrainMaskSummary
+from optishield.console import print_pairs, print_table
+from optishield.report.findings import cameras, headline
+from optishield.report.names import shown_as
+from optishield.report.numbers import decimal, percent, span
+
+HEAD = ("camera", "landmark error", "rank-1", "95 %", "AUC", "strongest attacker")
+
+
+def print_summary(summary: Summary, run: Path, report: Path) -> None:
+    """Print what a run of ``train-mask`` or ``evaluate-mask`` found on stdout.
+
+    Args:
+        summary: The result.
+        run: The run folder.
+        report: The page.
+    """
+    said = headline(summary) or summary.verdict
+    if said:
+        typer.echo(f"{said}\n")
+    rows = []
+    for camera in cameras(summary):
+        found, worst = camera.headline, "" if camera.role == "floor" else shown_as(camera.worst)
+        limits = span(found.rank1_ci95)
+        rows.append((camera.name, decimal(camera.nme), percent(found.rank1), limits, decimal(found.auc), worst))
+    print_table(HEAD, rows)
+    typer.echo("")
+    if isinstance(summary, TrainMaskSummary):
+        for name, gate in {**summary.gates, **summary.findings}.items():
+            typer.echo(f"{'met    ' if gate.passed else 'not met'}  {name}: {gate.reason}")
+        typer.echo("")
+    print_pairs([("run", run), ("report", report)])
