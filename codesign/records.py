@@ -24,6 +24,7 @@ from pydantic.json_schema import GetJsonSchemaHandler, JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from codesign.errors import CodesignError
+from ground.text import encodable
 
 
 def _defined(value: object) -> object:
@@ -34,6 +35,8 @@ Number = Annotated[float | None, BeforeValidator(_defined)]
 """A figure; None where it is not defined. NaN is read as None."""
 Limits = tuple[Number, Number]
 """A 95 % interval over people, lower limit first; (None, None) where it is not defined."""
+Name = Annotated[str, BeforeValidator(lambda value: encodable(value) if isinstance(value, str) else value)]
+"""The name of a file or folder; bytes of it that are no UTF-8 are written as escapes."""
 NO_LIMITS: Limits = (None, None)
 
 
@@ -333,7 +336,7 @@ class Summary(Record):
     """
 
     mode: Literal["synthetic", "photos"]
-    run: str = ""
+    run: Name = ""
     budget: str
     seed: int
     chance_rank1: float
@@ -427,10 +430,10 @@ class EvaluateMaskSummary(Summary):
     """
 
     exploratory: bool
-    trained_run: str
+    trained_run: Name
     identities: int
     data: PhotoData
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[Name, ...] = ()
 
     @property
     def people(self) -> int:

@@ -144,7 +144,7 @@ def _finish(run: RunFolder, summary: Summary, *, json_output: bool, pictures: bo
     from optishield.report.mask import write_report
     from optishield.report.terminal import print_summary
 
-    result = summary.model_copy(update={"run": run.path.name})
+    result = type(summary).model_validate({**summary.to_json(), "run": run.path.name})
     run.write_json(SUMMARY, result.to_json())
     run.write_json(SCHEMA, type(result).model_json_schema())
     tensors = run.read_tensors(REPORT_ARRAYS) if run.has(REPORT_ARRAYS) else {}

@@ -1,27 +1,27 @@
-"""Names of cameras and attackers in reports."""
+"""Names of cameras and attackers in reports, as their tables say."""
 
 from __future__ import annotations
 
-_NAMES = {
-    "unet-inverter": "U-Net, then SFace",
-    "sface-fine-tuned": "SFace, fine-tuned",
-    "wiener-sface": "Wiener, then SFace",
-    "wiener-sface-fine-tuned": "Wiener, then SFace fine-tuned",
-    "sface-as-published": "SFace as published",
-    "scratch-recogniser": "recogniser from scratch",
-    "linear-discriminant": "linear discriminant",
-    "landmarks-only": "released landmarks",
-    "mono-pixels": "monochrome pixels",
-    "gaussian-blur": "Gaussian blur",
-    "low-resolution": "low resolution",
-    "random-mask": "random mask",
-    "same-sensor-no-mask": "same sensor, no mask",
-    "same-field-mono-pixels": "monochrome pixels behind the same field stop",
-    "wiener": "Wiener",
-    "unet": "U-Net",
-}
+from functools import cache
+
+from codesign.attackers import ATTACKERS
+from codesign.baselines import FAMILIES
+
+
+@cache
+def _names() -> dict[str, str]:
+    restored = {row.restores: row.shown_as.split(",")[0] for row in ATTACKERS if row.restores}
+    return {**restored, **{row.name: row.shown_as for row in (*ATTACKERS, *FAMILIES)}}
 
 
 def shown_as(key: str) -> str:
-    """The name under which a report shows a camera, an attacker or a reconstruction; its key where it has none."""
-    return _NAMES.get(key, key)
+    """The name under which a report shows a camera, an attacker or a reconstruction.
+
+    A camera that stands in a run with several pixel counts has its count behind the name; a key without a row in the
+    tables is shown as it is.
+    """
+    names = _names()
+    head, _, count = key.rpartition("-")
+    if key not in names and head in names and count.isdigit():
+        return f"{names[head]}, {count} px"
+    return names.get(key, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -12,18 +13,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from typer.main import get_command
 
+from codesign.records import EvaluateMaskSummary, TrainMaskSummary
 from faces.errors import FacesError
 from optishield import __version__
 from optishield.cli import app, main
+from tests.optishield.summaries import photo_summary, train_summary
 
 SNAPSHOTS = Path(__file__).with_name("cli_errors.json")
 
 
-def _train(config: Any, run: Any, *, resume: bool, progress: Any, device: Any) -> dict[str, Any]:
+def _train(config: Any, run: Any, *, resume: bool, progress: Any, device: Any) -> TrainMaskSummary:
     """A job of two stages that obeys the rules of the real one."""
     done = []
     for name in ("scenes", "train"):
@@ -34,7 +38,7 @@ def _train(config: Any, run: Any, *, resume: bool, progress: Any, device: Any) -
                     stage.advance()
             run.mark_stage(name)
             done.append(name)
-    return {"done": done, "resume": resume, "seed": config.seed, "rank1": {"ours": 0.25, "gap": float("nan")}}
+    return train_summary(seed=config.seed, nme=math.nan, config={"done": done, "resume": resume})
 
 
 @pytest.fixture(autouse=True)
@@ -52,14 +56,13 @@ def test_training_writes_a_run_folder_and_prints_json_only(install_job: Any, cap
     assert main(["train-mask", "--seed", "3", "--set", "sensor.bits=6", "--json"]) == 0
     out, err = capsys.readouterr()
     folder = _run_folder()
-    assert json.loads(out) == {
-        "run": str(folder),
-        "report": str(folder / "report.html"),
-        "done": ["scenes", "train"],
-        "resume": False,
-        "seed": 3,
-        "rank1": {"ours": 0.25, "gap": None},
-    }
+    printed = json.loads(out)
+    assert (printed.pop("run"), printed.pop("report")) == (str(folder), str(folder / "report.html"))
+    kept = json.loads((folder / "summary.json").read_text())
+    assert kept.pop("run") == folder.name
+    assert printed == kept
+    assert (kept["seed"], kept["nme"]) == (3, None)
+    assert kept["config"] == {"done": ["scenes", "train"], "resume": False}
     assert [line.split("] ")[1] for line in err.splitlines()] == [
         f"run folder: {folder}",
         "scenes (2 steps)",
@@ -75,16 +78,28 @@ def test_quiet_prints_the_result_only(install_job: Any, capsys: Any) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     folder = _run_folder()
-    assert [line.split(maxsplit=1) for line in out.splitlines()] == [
-        ["run", str(folder)],
-        ["report", str(folder / "report.html")],
-        ["done", "(2 entries in summary.json)"],
-        ["resume", "False"],
-        ["seed", "0"],
-        ["rank1", "(2 entries in summary.json)"],
-    ]
-    assert json.loads((folder / "summary.json").read_text())["rank1"] == {"ours": 0.25, "gap": None}
+    lines = out.splitlines()
+    assert lines[0] == "This camera closes 42% of the gap between the best baseline and landmarks alone."
+    assert [line.split("  ")[0] for line in lines[3:8]] == [
+        "clean camera", "Gaussian blur", "monochrome pixels", "low resolution", "this mask",
+    ]  # fmt: skip
+    assert lines[7].split() == ["this", "mask", "–", "46%", "39–53%", "0.775", "recogniser", "from", "scratch"]
+    assert "met      gap: lower limit of the gap closed is 0.240" in lines
+    assert lines[-2:] == [f"run     {folder}", f"report  {folder / 'report.html'}"]
     assert folder.name in (folder / "report.html").read_text()
+
+
+def test_the_schema_beside_the_summary_describes_it(install_job: Any, capsys: Any) -> None:
+    install_job(_train)
+    assert main(["train-mask", "--quiet"]) == 0
+    folder = _run_folder()
+    schema = json.loads((folder / "summary.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    summary = json.loads((folder / "summary.json").read_text())
+    jsonschema.validate(summary, schema)
+    del summary["gates"]
+    with pytest.raises(jsonschema.ValidationError, match="'gates' is a required property"):
+        jsonschema.validate(summary, schema)
 
 
 def test_resume_after_an_interrupt_skips_finished_stages(install_job: Any, capsys: Any) -> None:
@@ -104,7 +119,8 @@ def test_resume_after_an_interrupt_skips_finished_stages(install_job: Any, capsy
     install_job(_train)
     assert main(["train-mask", "--resume", str(folder), "--workers", "2", "--json", "--quiet"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert (summary["done"], summary["resume"], summary["seed"]) == (["train"], True, 1)
+    assert summary["config"] == {"done": ["train"], "resume": True}
+    assert summary["seed"] == 1
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["step"]) for line in lines] == [("scenes", 0), ("train", 0), ("train", 1)]
 
@@ -120,10 +136,10 @@ def test_layers_of_settings(install_job: Any, capsys: Any) -> None:
 
 
 def test_photo_folder_is_stored_with_its_whole_path(install_job: Any, capsys: Any, tmp_path: Path) -> None:
-    install_job(lambda config, run, **kwargs: {"faces": config.faces})
+    install_job(lambda config, run, **kwargs: train_summary(config={"faces": config.faces}))
     Path("photos").mkdir()
     assert main(["train-mask", "--faces", "photos", "--quiet", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["faces"] == str(tmp_path / "photos")
+    assert json.loads(capsys.readouterr().out)["config"]["faces"] == str(tmp_path / "photos")
 
 
 def test_shown_settings_can_be_used_as_a_file(install_job: Any, capsys: Any) -> None:
@@ -152,7 +168,7 @@ def test_evaluation_shows_photographs_only_when_asked(
 ) -> None:
     def judge(
         run_dir: Path, faces_dir: Path, result: Any, pictures: bool, seed: int, progress: Any, device: Any
-    ) -> dict[str, Any]:
+    ) -> EvaluateMaskSummary:
         # A job that forgets to leave out the pictures must not matter.
         generator = torch.Generator().manual_seed(seed)
         height = torch.zeros(32, 32) + torch.linspace(0, 1e-6, 32)
@@ -164,7 +180,7 @@ def test_evaluation_shows_photographs_only_when_asked(
                 "mask_height_m": height,
             },
         )
-        return {"trained": run_dir.name, "faces": faces_dir.name, "pictures": pictures, "seed": seed, "mode": "photos"}
+        return photo_summary(trained_run=run_dir.name, verdict=f"{faces_dir.name}: {pictures}.", seed=seed)
 
     install_job(_train, judge)
     assert main(["train-mask", "--out", "trained", "--quiet"]) == 0
@@ -174,13 +190,13 @@ def test_evaluation_shows_photographs_only_when_asked(
     summary = json.loads(capsys.readouterr().out)
     page = Path(summary.pop("report")).read_text()
     assert Path(summary.pop("run"), "environment.json").is_file()
-    assert summary == {"trained": "trained", "faces": "photos", "pictures": pictures, "seed": 4, "mode": "photos"}
+    assert (summary["trained_run"], summary["verdict"], summary["seed"]) == ("trained", f"photos: {pictures}.", 4)
     assert ("scene, face 1" in page) is pictures
 
 
 def test_an_unmet_gate_ends_with_5_after_the_result(install_job: Any, capsys: Any) -> None:
-    gates = {"fair": {"passed": True}, "floor": {"passed": False, "reason": "rank-1 0.9 above 0.5"}}
-    install_job(lambda *args, **kwargs: {"gates": gates})
+    gates = {"fair": {"passed": True, "reason": "it is"}, "floor": {"passed": False, "reason": "rank-1 0.9 above 0.5"}}
+    install_job(lambda *args, **kwargs: train_summary(gates=gates))
     assert main(["train-mask", "--json", "--quiet"]) == 5
     out, err = capsys.readouterr()
     assert json.loads(out)["gates"] == gates
@@ -438,18 +454,16 @@ def test_names_are_escaped_in_errors(capsys: Any, words: list[str]) -> None:
 
 def test_names_are_escaped_in_results(install_job: Any, capfdbinary: Any) -> None:
     """Columns, JSON and the report of a run whose folder has a name that is no UTF-8 and would colour a terminal."""
-    install_job(lambda *args, **kwargs: {"worst": _NAME, "photos": {_NAME: 1}})
+    install_job(lambda *args, **kwargs: photo_summary(trained_run=_NAME, left_out=[f"{_NAME}: no face"]))
     out = os.fsdecode(b"\x1b[31m\xe9")
     assert main(["train-mask", "--out", out, "--quiet"]) == 0
     shown = capfdbinary.readouterr().out.decode().splitlines()
     assert all(line.isprintable() for line in shown)
     assert r"run     \x1b[31m\xe9" in shown
-    assert r"worst   \x1b[31m\xe9\x0a.toml" in shown
     stored = json.loads(Path(out, "summary.json").read_text())
-    assert stored == {
-        "run": "\x1b[31m\\xe9", "worst": "\x1b[31m\\xe9\n.toml", "photos": {"\x1b[31m\\xe9\n.toml": 1},
-    }  # fmt: skip
+    assert stored["run"] == "\x1b[31m\\xe9"
+    assert stored["left_out"] == ["\x1b[31m\\xe9\n.toml: no face"]
     assert main(["train-mask", "--out", out + "2", "--quiet", "--json"]) == 0
     printed = capfdbinary.readouterr().out.decode()
     assert all(line.isprintable() for line in printed.splitlines())
-    assert json.loads(printed)["worst"] == "\x1b[31m\\xe9\n.toml"
+    assert json.loads(printed)["trained_run"] == "\x1b[31m\\xe9\n.toml"
