@@ -80,7 +80,7 @@ def writing(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise
 
 
-def write_all(handle: int, data: bytes) -> None:
+def write_all(handle: int, data: bytes | memoryview) -> None:
     """``os.write`` until nothing is left; one call may write a part only."""
     view = memoryview(data)
     while view:
