@@ -102,7 +102,7 @@ def load_folder(
     """
     if size < 8 or min_photos < 1:
         raise FacesError(f"load_folder needs size >= 8 and min_photos >= 1, got {size} and {min_photos}.")
-    people = _list_people(path)
+    people = list_people(path)
     found = FaceDetector() if detector is None else detector
     total = sum(len(files) for files in people.values())
     photos: list[_Photo] = []
@@ -181,7 +181,12 @@ def crop_face(
     return frame, (points5 * scale + shift).astype(np.float32), 1 - covered
 
 
-def _list_people(path: Path) -> dict[str, list[Path]]:
+def list_people(path: Path) -> dict[str, list[Path]]:
+    """Photographs by person: the layout that :func:`load_folder` reads, which is checked without opening a file.
+
+    Raises:
+        FacesError: The folder is missing, holds no photographs, or holds them without a folder for each person.
+    """
     if not path.is_dir():
         raise FacesError(f"There is no folder {path}; give a folder that holds one folder of photographs per person.")
     people = {

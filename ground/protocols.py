@@ -96,8 +96,14 @@ class StageProgress(Protocol):
 class Progress(Protocol):
     """Where the job says what it is doing. Never used for results."""
 
-    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[StageProgress]:
-        """Open a stage with ``total`` steps (None: unknown); leaving the context closes it."""
+    def stage(self, name: str, total: int | None = None, *, even: bool = True) -> AbstractContextManager[StageProgress]:
+        """Open a stage; leaving the context closes it.
+
+        Args:
+            name: Name of the stage.
+            total: Number of steps; None if it is unknown.
+            even: Whether steps take about equally long. Where they do not, nothing is said about the time left.
+        """
         ...
 
     def note(self, text: str) -> None:

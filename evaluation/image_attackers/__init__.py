@@ -1,6 +1,6 @@
 """Attackers on protected photographs, by level of knowledge; :func:`make_attacker` gives one with its budget.
 
-The level K4, a recogniser that the protector never saw, is no attacker of its own: run these with such a recogniser.
+A recogniser that the protector never saw is no attacker of its own: run these with such a recogniser.
 """
 
 from __future__ import annotations

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.labels import Level
 from evaluation.measures.metrics import Values, rank_k, roc_auc, score_matrix
 from evaluation.photos import Knowledge, Photos
 from evaluation.training import people_of
 from faces.families import Recogniser
 
-#: K0: takes the recogniser as it is. K1: treats photographs without knowing the protector. K2: owns the protector and
-#: trains on its output. K3: also knows its parameters. K4: looks with a recogniser that the protector never saw.
-Level = Literal["K0", "K1", "K2", "K3", "K4"]
 Tier = Literal["smoke", "standard", "full"]
 Candidate = TypeVar("Candidate")
 

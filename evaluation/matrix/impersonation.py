@@ -7,7 +7,6 @@ is looked for in photographs that the protector did not use, at the thresholds f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,25 +19,23 @@ from evaluation.measures.metrics import Bools, Floats, templates, unit
 from evaluation.measures.protection import targeted_impersonation
 from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
+from evaluation.records import Imitation, ImpersonationRow, RecogniserFacts
 
 
 def measure(
-    site: Site, protector: str, key: str, noise: str | None, recognisers: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    site: Site, protector: str, key: str, noise: str | None, recognisers: Mapping[str, RecogniserFacts]
+) -> dict[str, Imitation]:
     """How often probes of the test pass for a target of the protector, through each recogniser as published.
 
     Args:
-        site: see there.
-        protector: name; its target lies in the run folder.
-        key: of its protected photographs of the test.
-        noise: key of photographs with random noise of equal size, or None.
-        recognisers: with ``keys`` and ``thresholds``.
+        site: Where everything of the run lies.
+        protector: Name with settings; its target lies in the run folder.
+        key: Key of its protected photographs of the test.
+        noise: Key of photographs with random noise of equal size, or None.
+        recognisers: Recognisers that judge.
 
     Returns:
-        By recogniser, for each probe in turn: ``identity``; whether it passes for a target at the primary false match
-        rate, ``clean``, ``protected`` and (if there is any) with ``noise``; ``first``, whether a target is the best of
-        all when protected, the tested people's own clean templates included. Beside them ``at``, shares of protected
-        probes that pass at each rate, and ``people``, the number of targets. Empty if the protector has none.
+        The probes by recogniser. Empty if the protector has no target.
     """
     target = known_target(site.folder, protector)
     if target is None:
@@ -51,32 +48,35 @@ def measure(
     found = {}
     for name, facts in recognisers.items():
         recogniser = site.recogniser(name)
-        centre = centre_of(site.rows(facts["keys"]["calibration"])["rows"])
-        clean = site.rows(facts["keys"]["test"])["rows"]
+        centre = centre_of(site.rows(facts.keys.calibration)["rows"])
+        clean = site.rows(facts.keys.test)["rows"]
         with torch.no_grad():
-            sought = recogniser.embed(target.images, target.points5).double().numpy()
+            sought = recogniser.embed(target.images, target.points5).double().cpu().numpy()
             shown = {side: _rows(recogniser.embed, one) for side, one in tried.items()}
         aims, people = templates(sought, target.identity, centre=centre)
         known, _ = templates(clean[labels.gallery], labels.identity[labels.gallery], centre=centre)
         scores = {
             side: unit(rows, centre) @ aims.T for side, rows in {"clean": clean[~labels.gallery], **shown}.items()
         }
-        frozen = frozen_from(facts["thresholds"])
+        frozen = frozen_from(facts.thresholds)
         primary = next(iter(frozen.values()))
         others = (unit(shown["protected"], centre) @ known.T).max(axis=1)
         best = {side: values.max(axis=1) for side, values in scores.items()}
-        found[name] = {
-            "identity": labels.identity[~labels.gallery].tolist(),
-            **{side: primary.accepts(values).tolist() for side, values in best.items()},
-            "at": {f"{alpha:g}": float(one.accepts(best["protected"]).mean()) for alpha, one in frozen.items()},
-            "first": (best["protected"] > others).tolist(),
-            "people": len(people),
-        }
+        passed = {side: tuple(primary.accepts(values).tolist()) for side, values in best.items()}
+        found[name] = Imitation(
+            identity=tuple(labels.identity[~labels.gallery].tolist()),
+            clean=passed["clean"],
+            protected=passed["protected"],
+            noise=passed.get("noise"),
+            at={f"{alpha:g}": float(one.accepts(best["protected"]).mean()) for alpha, one in frozen.items()},
+            first=tuple((best["protected"] > others).tolist()),
+            people=len(people),
+        )
     return found
 
 
 def _rows(embed: Callable[..., torch.Tensor], photos: Photos) -> Floats:
-    rows: Floats = embed(photos.images(), photos.points5).double().numpy()
+    rows: Floats = embed(photos.images(), photos.points5).double().cpu().numpy()
     return rows
 
 
@@ -88,50 +88,63 @@ def net(matched: Bools, clean: Bools, identity: Sequence[int]) -> Interval | Non
 
 
 def rows(
-    measured: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    measured: Mapping[str, Mapping[str, Imitation]],
     unseen: Callable[[str, str], bool | None],
-    gates: Mapping[str, Mapping[str, Any]],
+    gates: Mapping[str, Gate],
     exploratory: str,
     seed: int,
-) -> list[dict[str, Any]]:
+) -> tuple[ImpersonationRow, ...]:
     """A row for each protector with a target and each recogniser.
 
     Args:
-        measured: by protector, what :func:`measure` returned.
+        measured: What :func:`measure` returned, by protector.
         unseen: (protector, recogniser) -> whether the protector was made without that family.
-        gates: of the run, with those of the recognisers.
-        exploratory: why no claim can rest on these people, or "".
-        seed: of permutations.
+        gates: Gates of the run, with those of the recognisers.
+        exploratory: Why no claim can rest on these people, or "".
+        seed: Seed of permutations.
     """
     found = []
     for protector in sorted(measured):
         for name, one in measured[protector].items():
-            identity = one["identity"]
-            sides = {side: np.asarray(one[side], dtype=bool) for side in ("clean", "protected", "noise") if side in one}
-            rate, value = (
-                targeted_impersonation(sides["protected"], identity),
-                net(sides["protected"], sides["clean"], identity),
-            )
-            difference = None
-            if "noise" in sides:
-                both = [per_identity(sides[side], identity)[1] for side in ("protected", "noise")]
-                difference = paired_difference(*both, seed=seed).difference
-            noisy = net(sides["noise"], sides["clean"], identity) if "noise" in sides else None
-            judges = [
-                Gate(key, gates[key]["passed"], gates[key]["reason"])
-                for key in (f"recogniser-strength/{name}", f"false-match-rate/{name}")
-                if key in gates
-            ]
-            verdict, reason = claim_verdict(
-                value, IMPERSONATES, [*judges, beats_noise(difference, "passes")], exploratory
-            )
-            found.append({
-                "protector": protector, "recogniser": name, "unseen": unseen(protector, name), "targets": one["people"],
-                "asr": rate.value, "asr_ci95": rate.ci, "asr_clean": float(sides["clean"].mean()),
-                "asr_net": None if value is None else value.value, "asr_net_ci95": None if value is None else value.ci,
-                "asr_net_noise": None if noisy is None else noisy.value,
-                "weak": not all(gate.passed for gate in judges),
-                "asr_at_fmr": one["at"], "rank1_target": float(np.mean(one["first"])),
-                "verdict": verdict, "reason": reason,
-            })  # fmt: skip
-    return found
+            names = (f"recogniser-strength/{name}", f"false-match-rate/{name}")
+            judges = [gates[key] for key in names if key in gates]
+            found.append(_row(protector, name, one, unseen(protector, name), judges, exploratory, seed))
+    return tuple(found)
+
+
+def _row(
+    protector: str,
+    recogniser: str,
+    one: Imitation,
+    unseen: bool | None,
+    judges: Sequence[Gate],
+    exploratory: str,
+    seed: int,
+) -> ImpersonationRow:
+    identity = one.identity
+    clean, protected = np.asarray(one.clean, dtype=bool), np.asarray(one.protected, dtype=bool)
+    rate, value = targeted_impersonation(protected, identity), net(protected, clean, identity)
+    difference = noisy = None
+    if one.noise is not None:
+        noise = np.asarray(one.noise, dtype=bool)
+        both = [per_identity(side, identity)[1] for side in (protected, noise)]
+        difference = paired_difference(*both, seed=seed).difference
+        noisy = net(noise, clean, identity)
+    verdict = claim_verdict(value, IMPERSONATES, [*judges, beats_noise(difference, "passes")], exploratory)
+    return ImpersonationRow(
+        protector=protector,
+        recogniser=recogniser,
+        unseen=unseen,
+        targets=one.people,
+        asr=rate.value,
+        asr_ci95=(rate.low, rate.high),
+        asr_clean=float(clean.mean()),
+        asr_net=None if value is None else value.value,
+        asr_net_ci95=None if value is None else (value.low, value.high),
+        asr_net_noise=None if noisy is None else noisy.value,
+        weak=not all(gate.passed for gate in judges),
+        asr_at_fmr=one.at,
+        rank1_target=float(np.mean(one.first)),
+        verdict=verdict.label,
+        reason=verdict.reason,
+    )

@@ -5,13 +5,12 @@ A job that fails tells why instead of ending the run: one attacker must not take
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from evaluation.config import EvaluateConfig, Tier
 from evaluation.errors import EvaluationError
 from evaluation.image_attackers.base import ImageAttacker
+from evaluation.labels import Combination, Level
 from evaluation.matrix.keys import content_key, object_code_hash, settings_of, tensor_hash
 from evaluation.matrix.remember import remembering
 from evaluation.matrix.scoring import (
@@ -29,13 +29,24 @@ from evaluation.matrix.scoring import (
     centred,
     compare,
     freeze,
-    threshold_json,
 )
 from evaluation.matrix.store import Store
 from evaluation.measures.cost import measured
 from evaluation.measures.metrics import Floats
 from evaluation.people import PARTS, Part, restore, shown_as
 from evaluation.photos import Knowledge, Photos
+from evaluation.records import (
+    Attacked,
+    AttackSeconds,
+    Embedded,
+    FrozenThreshold,
+    Latency,
+    Method,
+    NotApplicable,
+    ProtectedSet,
+    from_json,
+    to_json,
+)
 from faces.families import Recogniser
 from faces.protection import KnownBlur, Protector, Target
 from faces.samples import linear_to_srgb, srgb_to_linear
@@ -57,13 +68,13 @@ class Site:
     """Where jobs find everything.
 
     Attributes:
-        folder: the run folder, with the faces under ``work/``.
-        cache: folder of the store.
-        config: of the run.
-        faces_hash: hash of the manifest of all faces.
-        make_protector: importable.
-        make_attacker: importable; name and tier.
-        load_recogniser: importable.
+        folder: Run folder, with the faces under ``work/``.
+        cache: Folder of the store.
+        config: Configuration of the run.
+        faces_hash: Hash of the manifest of all faces.
+        make_protector: Function of the name of a protector that other processes can import.
+        make_attacker: Function of name and tier that other processes can import.
+        load_recogniser: Function of a name that other processes can import.
     """
 
     folder: Path
@@ -87,7 +98,7 @@ class Site:
         """Embeddings in the store, in float64.
 
         Raises:
-            EvaluationError: they are gone.
+            EvaluationError: The result is gone.
         """
         found = self.store.read(key)
         if found is None:
@@ -99,20 +110,23 @@ class Site:
         return remembering(self.load_recogniser(name), self.store)
 
 
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[Value]):
     """What a job returns.
 
     Attributes:
-        value: its result, None if it failed.
-        reason: why it failed, or "".
+        value: Its result, None if it failed.
+        reason: Why it failed, or "".
     """
 
-    value: Any
+    value: Value | None
     reason: str = ""
 
 
-def guarded(function: Callable[..., Any], *arguments: Any) -> Outcome:
+def guarded(function: Callable[..., Value], *arguments: Any) -> Outcome[Value]:
     """Run a job; an exception becomes the reason of its failure."""
     try:
         return Outcome(function(*arguments))
@@ -120,12 +134,8 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Outcome:
         return Outcome(None, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
-def describe(site: Site, protector: str) -> dict[str, Any]:
-    """What a protector declares; optics that an attacker may know, and people to pass for, go into the run folder.
-
-    Returns:
-        the declaration as plain values, ``blur``: whether there are optics, ``target``: whether there are such people.
-    """
+def describe(site: Site, protector: str) -> Method:
+    """What a protector declares; optics that an attacker may know, and people to pass for, go into the run folder."""
     made = site.make_protector(protector)
     said, blur, target = made.declaration, made.blur, made.target
     if said.surrogates is None:
@@ -140,11 +150,7 @@ def describe(site: Site, protector: str) -> dict[str, Any]:
     if target is not None:
         people = {"images": target.images, "points5": target.points5, "identity": target.identity}
         kept.write(_key("target", protector), people, {})
-    plain = dataclasses.asdict(said)
-    return {
-        **plain, "threats": sorted(said.threats), "settings": dict(said.settings),
-        "blur": blur is not None, "target": target is not None,
-    }  # fmt: skip
+    return Method.of(said, blur=blur is not None, target=target is not None)
 
 
 def known_blur(folder: Path, protector: str) -> KnownBlur | None:
@@ -166,7 +172,7 @@ def _key(kind: str, protector: str) -> str:
     return f"{kind}-{hashlib.sha256(protector.encode()).hexdigest()[:40]}"
 
 
-def strength(site: Site, recogniser: str, part: str) -> dict[str, Any]:
+def strength(site: Site, recogniser: str, part: str) -> Embedded:
     """Clean embeddings of one part by a recogniser as published: for its threshold and its strength gate."""
     photos = site.part(part).photos
     made = site.recogniser(recogniser)
@@ -179,20 +185,19 @@ def strength(site: Site, recogniser: str, part: str) -> dict[str, Any]:
             return {"rows": made.embed(photos.images(), photos.points5)}, {}
 
     site.store.once(key, make)
-    return {
-        "key": key, "family": made.family, "weights_sha256": made.weights_hash, "reserved": made.reserved,
-        "differentiable": made.differentiable,
-    }  # fmt: skip
+    return Embedded(
+        key=key,
+        family=made.family,
+        weights_sha256=made.weights_hash,
+        reserved=made.reserved,
+        differentiable=made.differentiable,
+    )
 
 
-def protect(site: Site, protector: str, part: str, frames: int) -> dict[str, Any]:
+def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
     """Protected photographs of one part; of several frames their average in linear light.
 
     A protector that must see a person first is shown the spare photographs of that part.
-
-    Returns:
-        ``key`` of the pictures in the store, ``seconds`` of protection (one frame), ``fit_seconds``, ``images``,
-        ``peak_growth_bytes`` (see :class:`evaluation.measures.cost.Cost`).
     """
     faces = site.part(part)
     photos, spare = faces.photos, faces.spare
@@ -225,14 +230,14 @@ def protect(site: Site, protector: str, part: str, frames: int) -> dict[str, Any
         return {"levels": (levels * 255).round().to(torch.uint8)}, facts
 
     _, facts = site.store.once(key, make)
-    return {"key": key, **facts}
+    return ProtectedSet(key, **facts)
 
 
 def fit(protector: Protector, spare: Photos, photos: Photos, seed: int) -> None:
     """Show a protector the people it must know.
 
     Raises:
-        EvaluationError: somebody has no spare photograph.
+        EvaluationError: Somebody has no spare photograph.
     """
     if not protector.declaration.person_specific:
         return
@@ -249,7 +254,7 @@ def protected_images(protector: Protector, photos: Photos, seed: int) -> Tensor:
     """Protected photographs (N, 3, S, S) in 0..1, checked.
 
     Raises:
-        EvaluationError: another shape, or values that are not finite or out of range.
+        EvaluationError: Another shape, or values that are not finite or out of range.
     """
     images = photos.images()
     generator = torch.Generator().manual_seed(seed)
@@ -275,7 +280,9 @@ def protected_photos(site: Site, part: str, key: str) -> Photos:
     return shown_as(site.part(part).photos, found[0]["levels"])
 
 
-def attack(site: Site, protector: str, attacker: str, recogniser: str, protected: Mapping[str, str]) -> dict[str, Any]:
+def attack(
+    site: Site, protector: str, attacker: str, recogniser: str, protected: Mapping[str, str]
+) -> Attacked | NotApplicable:
     """One attacker on one protector through one recogniser: fit, freeze its own thresholds, then look at the test.
 
     An attacker above K0 changes what embeddings look like, so it sets thresholds of its own: calibration people, clean
@@ -283,22 +290,14 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
     linkage alone (:func:`adapts`). The photographs of the test are read after that.
 
     Args:
-        site: see there.
-        protector: name.
-        attacker: name.
-        recogniser: name.
-        protected: key of the protected photographs of each part, with the attacker's number of frames.
-
-    Returns:
-        ``key`` of the test embeddings in the store, what the attacker declares, its ``seconds``, and its own
-        ``thresholds`` by combination; or ``inapplicable`` with the reason.
+        site: Where everything of the run lies.
+        protector: Name with settings.
+        attacker: Name.
+        recogniser: Name.
+        protected: Key of the protected photographs of each part, with the attacker's number of frames.
     """
     config = site.config
     made, through = site.make_attacker(attacker, config.tier), site.recogniser(recogniser)
-    said = {
-        "level": made.level, "knowledge": made.knowledge, "budget": made.budget, "control": made.control,
-        "frames": made.frames,
-    }  # fmt: skip
     blur = known_blur(site.folder, protector)
     key = content_key(
         "attack", __name__, attacker=attacker, tier=config.tier, recogniser=recogniser,
@@ -314,7 +313,7 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
         knowledge = Knowledge(clean["train"], shown["train"], clean["validation"], shown["validation"], blur, seed)
         reason = made.inapplicable(knowledge, through)
         if reason is not None:
-            return {**said, "inapplicable": reason}
+            return NotApplicable(reason)
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         if knowledge is None:
@@ -323,7 +322,7 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
         made.fit(through, knowledge)
         fitted = time.perf_counter()
         tensors: dict[str, Tensor] = {}
-        thresholds: dict[str, Any] = {}
+        thresholds: dict[Combination, list[dict[str, Any]]] = {}
         photos = site.part("calibration").photos
         rows = {
             False: embedded(made, photos, protected=False),
@@ -333,7 +332,7 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
         sides, labels = centred(rows, centres), Labels.of(photos)
         for name in COMBINATIONS if adapts(made.level) else (LINKAGE,):
             frozen = freeze(compare(sides, labels, name), config.scoring.alphas, site.faces_hash)
-            thresholds[name] = [threshold_json(value) for value in frozen.values()]
+            thresholds[name] = [to_json(FrozenThreshold.of(value)) for value in frozen.values()]
         if adapts(made.level):
             tensors = {f"centre-{_side(side)}": torch.from_numpy(value) for side, value in centres.items()}
         calibrated = time.perf_counter()
@@ -349,17 +348,21 @@ def attack(site: Site, protector: str, attacker: str, recogniser: str, protected
         return tensors, facts
 
     _, facts = site.store.once(key, make)
-    return {**said, "key": key, **facts}
+    own = {
+        name: tuple(from_json(FrozenThreshold, one, key) for one in values)
+        for name, values in facts["thresholds"].items()
+    }
+    return Attacked(made.level, made.frames, key, own, AttackSeconds(**facts["seconds"]))
 
 
-def adapts(level: str) -> bool:
+def adapts(level: Level) -> bool:
     """Whether an attacker of that level changes what embeddings look like, and sets its own centre and thresholds.
 
     A recogniser as published keeps its frozen ones, but not where both sides are protected (:data:`LINKAGE`): to it,
     photographs that went through one strong protector may all look alike, and at the clean threshold every pair of
     strangers would pass for a link.
     """
-    return level not in ("K0", "K4")
+    return level != "K0"
 
 
 def _side(protected: bool) -> str:
@@ -370,7 +373,7 @@ def embedded(attacker: ImageAttacker, photos: Photos, *, protected: bool) -> Flo
     """Embeddings (N, D) in float64; a face that the attacker did not acquire is a row of NaN.
 
     Raises:
-        EvaluationError: not one row for each photograph.
+        EvaluationError: There is not one row for each photograph.
     """
     rows = attacker.embed(photos, protected=protected)
     if rows.ndim != 2 or len(rows) != len(photos):
@@ -378,13 +381,10 @@ def embedded(attacker: ImageAttacker, photos: Photos, *, protected: bool) -> Flo
     return rows.detach().double().numpy()
 
 
-def latency(site: Site, protector: str) -> dict[str, Any]:
+def latency(site: Site, protector: str) -> Latency:
     """Seconds of single photographs, and of batches, on a warm protector.
 
     A slow protector is timed on fewer: no further photograph, and no larger batch, after ``LATENCY_S``.
-
-    Returns:
-        ``single_s`` of each photograph and ``batch_s`` by batch size.
     """
     faces = site.part("test")
     made = site.make_protector(protector)
@@ -407,4 +407,4 @@ def latency(site: Site, protector: str) -> dict[str, Any]:
     for size in BATCHES:
         if size <= len(faces.photos) and sum(batches.values()) <= LATENCY_S:
             batches[size] = seconds(torch.arange(size), size)
-    return {"single_s": single, "batch_s": {str(size): value for size, value in batches.items()}}
+    return Latency(tuple(single), batches)

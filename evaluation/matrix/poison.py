@@ -16,8 +16,8 @@ random crops, or trains against perturbations of its own (Wong, Rice and Kolter,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from evaluation.draws import uniform
 from evaluation.frame_attackers.encoded import face_crop, mirrored, shaken
 from evaluation.image_attackers.base import CHUNK
 from evaluation.image_attackers.preprocess import TRANSFORMS
+from evaluation.labels import Verdict
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.keys import content_key, tensor_hash
 from evaluation.measures.gates import POISONS, Gate, beats_noise, claim_verdict, victim_strength
@@ -36,6 +37,7 @@ from evaluation.measures.metrics import Floats, Ints
 from evaluation.measures.protection import poisoning_effect
 from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
+from evaluation.records import PoisonRow
 from evaluation.training import fit_classifier, fresh_classifier
 from ground.pool import derived_seed
 
@@ -190,27 +192,44 @@ def linear_alone(clean: Floats, protected: Floats, labels: Ints, probes: Floats,
 _ALONE = {"nearest": nearest_alone, "linear": linear_alone}
 
 
+class Victim(NamedTuple):
+    """Who trains on protected photographs.
+
+    Attributes:
+        head: :data:`SCRATCH`, or what is made anew on embeddings: "nearest" or "linear".
+        recogniser: Name of the recogniser whose embeddings it reads; "" of a network trained from nothing.
+    """
+
+    head: str
+    recogniser: str = ""
+
+    @property
+    def name(self) -> str:
+        """The victim in a word, for tables."""
+        return f"{self.head}/{self.recogniser}" if self.recogniser else self.head
+
+
 def victim(
     site: Site, budget: TrainingBudget, clean: str, protected: str, kind: str, countermeasure: str
-) -> dict[str, list[float]]:
+) -> dict[Victim, list[float]]:
     """Train a victim on protected photographs of the tested people, and try it on clean ones.
 
     Args:
-        site: see there.
-        budget: of a network trained from nothing.
-        clean: key of the photographs of the test as the control that changes nothing left them.
-        protected: key of the protected ones.
+        site: Where everything of the run lies.
+        budget: What a network trained from nothing may spend.
+        clean: Key of the photographs of the test as the control that changes nothing left them.
+        protected: Key of the protected ones.
         kind: :data:`SCRATCH`, or the name of a recogniser whose embeddings are used.
-        countermeasure: what the victim does.
+        countermeasure: What the victim does against poison.
 
     Returns:
-        ``scratch``, or ``nearest/NAME`` and ``linear/NAME``: whether each clean probe was named rightly.
+        Whether each clean probe was named rightly, by victim: one network, or both heads on the embeddings.
     """
     everything, shown = protected_photos(site, "test", clean), protected_photos(site, "test", protected)
     enrolled = everything.gallery
     before, after, probes = everything.subset(enrolled), shown.subset(enrolled), everything.subset(~enrolled)
     if kind == SCRATCH:
-        return {SCRATCH: _from_nothing(site, budget, after, probes, countermeasure)}
+        return {Victim(SCRATCH): _from_nothing(site, budget, after, probes, countermeasure)}
     recogniser = site.recogniser(kind)
 
     def rows(photos: Photos) -> Floats:
@@ -219,7 +238,7 @@ def victim(
         return functional.normalize(found.double(), dim=1).cpu().numpy()
 
     given = (rows(before), rows(after), before.identity.numpy(), rows(probes), probes.identity.numpy())
-    return {f"{head}/{kind}": right(*given).tolist() for head, right in _ALONE.items()}
+    return {Victim(head, kind): right(*given).tolist() for head, right in _ALONE.items()}
 
 
 def _from_nothing(
@@ -262,70 +281,86 @@ class Learnt:
     """
 
     identity: Ints
-    clean: Mapping[tuple[str, str], Sequence[float]]
-    protected: Mapping[tuple[str, str, str], Sequence[float]]
-    noise: Mapping[tuple[str, str], Sequence[float]]
+    clean: Mapping[tuple[Victim, str], Sequence[float]]
+    protected: Mapping[tuple[str, Victim, str], Sequence[float]]
+    noise: Mapping[tuple[str, Victim], Sequence[float]]
 
 
 def rows(
     learnt: Learnt, unseen: Callable[[str, str], bool | None], controls: Sequence[str], exploratory: str, seed: int
-) -> list[dict[str, Any]]:
+) -> tuple[PoisonRow, ...]:
     """A row for each protector, victim and countermeasure.
 
     ``delta``, (clean - protected) / (clean - chance), is 1 if the victim guesses and 0 if it learnt as well as from
-    clean photographs; clean and protected with the same countermeasure. ``psr`` is the survey's: wrongly named clean
-    probes. ``people`` are accuracies of each person.
+    clean photographs; clean and protected with the same countermeasure.
 
     Args:
-        learnt: see there.
+        learnt: What the victims learnt.
         unseen: (protector, recogniser) -> whether the protector was made without that family; None if it uses none.
-        controls: protectors that claim nothing.
-        exploratory: why no claim can rest on these people, or "".
-        seed: of permutations.
+        controls: Protectors that claim nothing.
+        exploratory: Why no claim can rest on these people, or "".
+        seed: Seed of permutations.
     """
     found = []
     for (protector, name, countermeasure), right in sorted(learnt.protected.items()):
-        if (name, countermeasure) not in learnt.clean:
+        clean = learnt.clean.get((name, countermeasure))
+        if clean is None:
             continue
         chance = 1 / len(np.unique(learnt.identity))
-        clean = learnt.clean[name, countermeasure]
         accuracy, reference = (korn_graubard(one, learnt.identity) for one in (right, clean))
         people, people_clean = (per_identity(one, learnt.identity)[1] for one in (right, clean))
         effect = poisoning_effect(people_clean, people, chance)
         delta = Interval(effect.value, effect.low, effect.high, effect.people) if effect.defined else None
         noise = learnt.noise.get((protector, name)) if countermeasure == AS_IS else None
-        beaten = Gate("equal-noise", True, "not asked of a countermeasure")
-        if countermeasure == AS_IS:
-            difference = None
-            if noise is not None:
-                difference = paired_difference(per_identity(noise, learnt.identity)[1], people, seed=seed).difference
-            beaten = beats_noise(difference, "spoils")
         strength = victim_strength(reference)
+        beaten = _beaten(learnt, people, noise, seed) if countermeasure == AS_IS else _NOT_ASKED
         verdict = claim_verdict(delta, POISONS, [strength, beaten], exploratory)
-        found.append({
-            "protector": protector, "victim": name, "countermeasure": countermeasure,
-            "unseen": True if name == SCRATCH else unseen(protector, name.partition("/")[2]),
-            "accuracy": accuracy.value, "accuracy_ci95": accuracy.ci, "accuracy_clean": reference.value,
-            "accuracy_clean_ci95": reference.ci, "chance": chance, "psr": 1 - accuracy.value,
-            "delta": None if delta is None else delta.value, "delta_ci95": None if delta is None else delta.ci,
-            "delta_noise": None if noise is None or delta is None else _lost(np.mean(noise), np.mean(clean), chance),
-            "weak": not strength.passed,
-            "verdict": "control" if protector in controls else verdict[0],
-            "reason": "a control of the evaluation" if protector in controls else verdict[1],
-            "people": people.tolist(),
-        })  # fmt: skip
-    return found
+        if protector in controls:
+            verdict = Verdict("control", "a control of the evaluation")
+        found.append(
+            PoisonRow(
+                protector=protector,
+                victim=name.name,
+                countermeasure=countermeasure,
+                unseen=True if name.head == SCRATCH else unseen(protector, name.recogniser),
+                accuracy=accuracy.value,
+                accuracy_ci95=(accuracy.low, accuracy.high),
+                accuracy_clean=reference.value,
+                accuracy_clean_ci95=(reference.low, reference.high),
+                chance=chance,
+                psr=1 - accuracy.value,
+                delta=None if delta is None else delta.value,
+                delta_ci95=None if delta is None else (delta.low, delta.high),
+                delta_noise=None if noise is None or delta is None else _lost(np.mean(noise), np.mean(clean), chance),
+                weak=not strength.passed,
+                verdict=verdict.label,
+                reason=verdict.reason,
+                people=tuple(people.tolist()),
+            )
+        )
+    return tuple(found)
+
+
+_NOT_ASKED = Gate("equal-noise", True, "not asked of a countermeasure")
+
+
+def _beaten(learnt: Learnt, people: Floats, noise: Sequence[float] | None, seed: int) -> Gate:
+    """Whether protection spoils more than random noise of equal size does."""
+    if noise is None:
+        return beats_noise(None, "spoils")
+    noisy = per_identity(noise, learnt.identity)[1]
+    return beats_noise(paired_difference(noisy, people, seed=seed).difference, "spoils")
 
 
 def _lost(accuracy: np.floating, clean: np.floating, chance: float) -> float:
     return float((clean - accuracy) / (clean - chance))
 
 
-def gates(learnt: Learnt) -> dict[str, dict[str, Any]]:
+def gates(learnt: Learnt) -> dict[str, Gate]:
     """Whether each victim learns the tested people from clean photographs, without any countermeasure."""
     found = {}
     for (name, countermeasure), right in sorted(learnt.clean.items()):
         if countermeasure == AS_IS:
             gate = victim_strength(korn_graubard(right, learnt.identity))
-            found[f"{gate.name}/{name}"] = {"passed": gate.passed, "reason": gate.reason, **gate.figures}
+            found[f"{gate.name}/{name.name}"] = replace(gate, name=f"{gate.name}/{name.name}")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,16 +16,12 @@ from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.keys import content_key, tensor_hash
 from evaluation.measures import quality
 from evaluation.photos import Photos
+from evaluation.records import Quality
 from faces import weights
 from faces.detection import FaceDetector
 from faces.errors import FacesError
 from faces.recognisers import load_sface
 
-#: Columns of the result table that come from here; None where nothing was measured.
-COLUMNS = (
-    "fta", "fta_clean", "ssim", "ssim_median", "ssim_p5", "dssim", "psnr", "linf", "l2", "deep_distance",
-    *utility.COLUMNS,
-)  # fmt: skip
 #: Convolutions of SFace (of 27) behind which feature maps are compared: strides 2, 4 and 8.
 _DEPTHS = (4, 8, 12)
 _CHUNK = 32
@@ -33,31 +29,24 @@ _CHUNK = 32
 _DEEP = 32
 
 
-def measure(site: Site, protector: str, key: str) -> dict[str, Any]:
+def measure(site: Site, protector: str, key: str) -> Quality:
     """Quality of the protected probes of the test against the clean ones, failures to acquire, and what use is left.
 
     Args:
-        site: see there.
-        protector: name.
-        key: of its protected photographs.
-
-    Returns:
-        :data:`COLUMNS`, and ``not_measured``: the reason for each that is None.
+        site: Where everything of the run lies.
+        protector: Name with settings.
+        key: Key of its protected photographs.
     """
     everything, shown = site.part("test").photos, protected_photos(site, "test", key)
     probes = ~everything.gallery
     clean, protected = everything.subset(probes), shown.subset(probes)
-    found = {
-        **pictures(clean, protected, deep_features()),
-        **acquisition(site, protected, clean),
-        **utility.measure(site, everything, shown),
-    }
-    reasons = dict(found.pop("not_measured"))
-    if found.get("psnr") is None:
+    use, reasons = utility.measure(site, everything, shown)
+    found = {**pictures(clean, protected, deep_features()), **acquisition(site, protected, clean), **use}
+    if "psnr" not in found:
         reasons["psnr"] = "no picture was changed"
-    for columns_, name in ((("deep_distance",), "sface"), (("fta", "fta_clean"), "yunet")):
-        reasons.update({column: _absent(name) for column in columns_ if found.get(column) is None})
-    return {**columns(found), "not_measured": reasons}
+    for columns, name in ((("deep_distance",), "sface"), (("fta", "fta_clean"), "yunet")):
+        reasons.update({column: _absent(name) for column in columns if column not in found})
+    return Quality(**found, not_measured=reasons)  # type: ignore[arg-type]  # two columns count photographs
 
 
 def _absent(name: str) -> str:
@@ -69,13 +58,8 @@ def _absent(name: str) -> str:
     return f"the weights {name!r} could not be used"
 
 
-def columns(found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The columns of the result table from what :func:`measure` returned, if it did."""
-    return {name: None if found is None else found.get(name) for name in COLUMNS}
-
-
-def pictures(clean: Photos, protected: Photos, features: quality.Features | None) -> dict[str, Any]:
-    """Similarity of protected and clean pictures, means over photographs; ``psnr`` is None where none was changed."""
+def pictures(clean: Photos, protected: Photos, features: quality.Features | None) -> dict[str, float]:
+    """Similarity of protected and clean pictures, means over photographs; no ``psnr`` where none was changed."""
     pairs = list(zip(clean.images().split(_CHUNK), protected.images().split(_CHUNK), strict=True))
 
     def mean(measure_: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -88,10 +72,11 @@ def pictures(clean: Photos, protected: Photos, features: quality.Features | None
         "ssim_median": float(similar.median()),
         "ssim_p5": float(similar.quantile(0.05)),
         "dssim": float((1 - similar.mean()) / 2),
-        "psnr": float(changed.mean()) if len(changed) else None,
         "linf": float(mean(quality.linf_distance).max()),
         "l2": float(mean(quality.l2_distance).mean()),
     }
+    if len(changed):
+        found["psnr"] = float(changed.mean())
     if features is not None:
         few = thin(clean, _DEEP)
         pairs = list(
@@ -121,7 +106,7 @@ def deep_features() -> quality.Features | None:
     return maps
 
 
-def acquisition(site: Site, protected: Photos, clean: Photos) -> dict[str, Any]:
+def acquisition(site: Site, protected: Photos, clean: Photos) -> dict[str, float]:
     """Failure to acquire: share of probes on which a detector finds no face; empty without the detector's weights."""
     try:
         detector = FaceDetector()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from evaluation.errors import EvaluationError
+from evaluation.labels import Combination
 from evaluation.matrix.scoring import COMBINATIONS, DET_FMR
+from evaluation.measures.metrics import Floats
+from evaluation.records import Scored, Triple
 
 
-def parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as a Parquet file; the same rows give the same bytes.
+def parquet(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Rows of named cells as a Parquet file; the same rows give the same bytes.
 
     Raises:
-        EvaluationError: pyarrow is not installed.
+        EvaluationError: The package pyarrow is not installed.
     """
     try:
         import pyarrow
@@ -30,7 +32,7 @@ def parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
-def curves_tensors(scored: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+def curves_tensors(scored: Mapping[Triple, Scored]) -> dict[str, torch.Tensor]:
     """Curves for the report.
 
     Returns:
@@ -42,14 +44,12 @@ def curves_tensors(scored: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> 
         return {"fmr": torch.from_numpy(DET_FMR)}
     attacks = [scored[triple] for triple in sorted(scored)]
 
-    def stacked(what: str) -> torch.Tensor:
-        return torch.stack(
-            [torch.stack([torch.from_numpy(one[what][name]) for name in COMBINATIONS]) for one in attacks]
-        )
+    def stacked(curves: Sequence[Mapping[Combination, Floats]]) -> torch.Tensor:
+        return torch.stack([torch.stack([torch.from_numpy(one[name]) for name in COMBINATIONS]) for one in curves])
 
     return {
         "fmr": torch.from_numpy(DET_FMR),
-        "fnmr": stacked("det"),
-        "people": stacked("people"),
-        "identities": torch.tensor(attacks[0]["identities"], dtype=torch.int64),
+        "fnmr": stacked([one.det for one in attacks]),
+        "people": stacked([one.people for one in attacks]),
+        "identities": torch.tensor(attacks[0].identities, dtype=torch.int64),
     }

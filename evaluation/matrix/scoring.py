@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.errors import EvaluationError
+from evaluation.labels import Combination
 from evaluation.measures.metrics import (
     Bools,
     Floats,
@@ -29,16 +29,17 @@ from evaluation.measures.protection import credited, identification_threshold, m
 from evaluation.measures.statistics import ICC_FLOOR, Interval, auc_interval, korn_graubard, per_identity
 from evaluation.measures.threshold import Threshold, freeze_threshold
 from evaluation.photos import Photos
+from evaluation.records import Figures
 
 #: Whether gallery and probe are protected.
-COMBINATIONS: dict[str, tuple[bool, bool]] = {
+COMBINATIONS: dict[Combination, tuple[bool, bool]] = {
     "CC": (False, False),
     "CP": (False, True),
     "PC": (True, False),
     "PP": (True, True),
 }
 #: Both sides protected: are two protected photographs of one person linked?
-LINKAGE = "PP"
+LINKAGE: Combination = "PP"
 #: False match rates at which the DET curve is drawn.
 DET_FMR = np.logspace(-4, 0, 49)
 #: Embeddings of one part, clean (False) and protected (True).
@@ -50,8 +51,8 @@ class Labels:
     """Who is on the photographs of a part, and which are enrolled.
 
     Attributes:
-        identity: (N,).
-        gallery: (N,).
+        identity: (N,) person on each photograph.
+        gallery: (N,) whether each photograph is enrolled.
         capture: (N,) number of the photograph of that person.
     """
 
@@ -83,10 +84,10 @@ class Comparison:
     """All probes of a part against its templates.
 
     Attributes:
-        matrix: of the probes that could be used, against the people who have a template.
+        matrix: Scores of the probes that could be used, against the people who have a template.
         used: (P,) which of all probes are in the matrix.
-        probe_id: (P,) all of them.
-        enrolled: people who should have a template.
+        probe_id: (P,) person of each probe, used or not.
+        enrolled: Number of people who should have a template.
     """
 
     matrix: ScoreMatrix
@@ -130,19 +131,23 @@ def centre_of(rows: Floats) -> Floats:
 
 
 def compare(
-    sides: Sides, labels: Labels, combination: str, gallery_rows: Floats | None = None, gallery: Bools | None = None
+    sides: Sides,
+    labels: Labels,
+    combination: Combination,
+    gallery_rows: Floats | None = None,
+    gallery: Bools | None = None,
 ) -> Comparison:
     """Compare probes with templates.
 
     Args:
-        sides: embeddings (N, D) of all photographs, see :func:`centred`.
-        labels: of the photographs.
-        combination: one of :data:`COMBINATIONS`.
+        sides: Embeddings (N, D) of all photographs, see :func:`centred`.
+        labels: Labels of the photographs.
+        combination: One of :data:`COMBINATIONS`.
         gallery_rows: (N, D) embeddings for the gallery in place of those of the combination.
         gallery: (N,) which photographs are enrolled, in place of all of the gallery.
 
     Raises:
-        EvaluationError: fewer than two people could be enrolled, or no probe be used.
+        EvaluationError: Fewer than two people could be enrolled, or no probe be used.
     """
     enrol, probe = COMBINATIONS[combination]
     known = sides[enrol] if gallery_rows is None else gallery_rows
@@ -169,26 +174,13 @@ def freeze(comparison: Comparison, alphas: Sequence[float], manifest_hash: str) 
     return frozen
 
 
-def threshold_json(threshold: Threshold) -> dict[str, Any]:
-    """A threshold as plain values."""
-    return {
-        "alpha": threshold.alpha, "value": threshold.value, "n": threshold.n, "supported": threshold.supported,
-        "manifest_hash": threshold.manifest_hash,
-    }  # fmt: skip
-
-
-def threshold_from(values: Mapping[str, Any]) -> Threshold:
-    """The threshold that :func:`threshold_json` wrote down."""
-    return Threshold(values["alpha"], values["value"], values["n"], values["manifest_hash"])
-
-
 def net_protection(accepted: Floats, clean: Floats, people: Ints) -> Interval | None:
     """:func:`evaluation.measures.protection.psr_net`, or None where fewer than two people match clean.
 
     Args:
-        accepted: (P,) of the attack.
-        clean: (P,) of the recogniser as published on clean photographs; a guess is no match.
-        people: (P,).
+        accepted: (P,) decisions of the attack.
+        clean: (P,) decisions of the recogniser as published on clean photographs; a guess is no match.
+        people: (P,) person of each probe.
     """
     pairs = clean == 1
     return psr_net(accepted, pairs, people) if len(np.unique(people[pairs])) >= 2 else None
@@ -199,14 +191,14 @@ def figures(
     clean: Comparison,
     thresholds: Mapping[float, Threshold],
     clean_thresholds: Mapping[float, Threshold],
-) -> dict[str, Any]:
+) -> Figures:
     """Figures of one combination.
 
     Args:
-        comparison: the attack.
-        clean: the recogniser as published, on clean photographs of the same people.
-        thresholds: of the attack, the primary one first.
-        clean_thresholds: of the clean recogniser.
+        comparison: The attack.
+        clean: The recogniser as published, on clean photographs of the same people.
+        thresholds: Thresholds of the attack, the primary one first.
+        clean_thresholds: Thresholds of the clean recogniser.
     """
     people, matrix = comparison.probe_id, comparison.matrix
     alpha = next(iter(thresholds))
@@ -214,37 +206,54 @@ def figures(
     accepted, reference = comparison.accepted(threshold), clean.accepted(clean_threshold)
     raw, net = psr(accepted, people), net_protection(accepted, reference, people)
     rank1, area = korn_graubard(comparison.named(), people), auc_interval(matrix)
-    result: dict[str, Any] = {
-        "identities": raw.people,
-        "probes": len(people),
-        "alpha": alpha,
-        "threshold": threshold.value,
-        "threshold_clean": clean_threshold.value,
-        "fmr": float(threshold.accepts(matrix.impostor).mean()),
-        "psr": raw.value,
-        "psr_ci95": raw.ci,
-        "psr_net": None if net is None else net.value,
-        "ci95": None if net is None else net.ci,
-        "tar_clean": float(reference.mean()),
-        "rank1": rank1.value,
-        "rank1_ci95": rank1.ci,
-        "rank1_clean": float(clean.named().mean()),
-        "rank5": float(comparison.named(min(5, comparison.enrolled)).mean()),
-        "chance_rank1": 1 / comparison.enrolled,
-        "auc": roc_auc(matrix.genuine, matrix.impostor),
-        "auc_ci95": area.ci,
-        "eer": eer(matrix.genuine, matrix.impostor),
-        "not_acquired": float((~comparison.used).mean()),
-        **open_set(comparison),
-    }
+    search = open_set(comparison)
+    further = {}
     for other in list(clean_thresholds)[1:]:
         if other in thresholds:
             at = net_protection(comparison.accepted(thresholds[other]), clean.accepted(clean_thresholds[other]), people)
-            result[f"psr_net_at_fmr_{other:g}"] = None if at is None else at.value
-    return result
+            further[f"{other:g}"] = None if at is None else at.value
+    return Figures(
+        identities=raw.people,
+        probes=len(people),
+        alpha=alpha,
+        threshold=threshold.value,
+        threshold_clean=clean_threshold.value,
+        fmr=float(threshold.accepts(matrix.impostor).mean()),
+        psr=raw.value,
+        psr_ci95=(raw.low, raw.high),
+        psr_net=None if net is None else net.value,
+        ci95=None if net is None else (net.low, net.high),
+        tar_clean=float(reference.mean()),
+        rank1=rank1.value,
+        rank1_ci95=(rank1.low, rank1.high),
+        rank1_clean=float(clean.named().mean()),
+        rank5=float(comparison.named(min(5, comparison.enrolled)).mean()),
+        chance_rank1=1 / comparison.enrolled,
+        auc=roc_auc(matrix.genuine, matrix.impostor),
+        auc_ci95=(area.low, area.high),
+        eer=eer(matrix.genuine, matrix.impostor),
+        not_acquired=float((~comparison.used).mean()),
+        fnir=None if search is None else search.missed.value,
+        fnir_ci95=None if search is None else (search.missed.low, search.missed.high),
+        fpir=None if search is None else search.fpir,
+        psr_net_at_fmr=further,
+    )
 
 
-def open_set(comparison: Comparison) -> dict[str, Any]:
+@dataclass(frozen=True)
+class OpenSet:
+    """The result of an open-set search.
+
+    Attributes:
+        missed: False negative identification rate with its interval.
+        fpir: False positive identification rate that the threshold was set for.
+    """
+
+    missed: Interval
+    fpir: float
+
+
+def open_set(comparison: Comparison) -> OpenSet | None:
     """Open-set search in a gallery of half the people: FNIR at the strictest FPIR that the other half supports.
 
     People are put in rising order; the first, third, ... are enrolled, and the probes of the others are the non-mated
@@ -255,7 +264,7 @@ def open_set(comparison: Comparison) -> dict[str, Any]:
     :func:`evaluation.measures.statistics.korn_graubard` assumes at least.
 
     Returns:
-        ``fnir`` with ``fnir_ci95``, and ``fpir``, the rate aimed at; all None where no rate is supported.
+        The rates, or None where no false positive rate is supported.
     """
     matrix = comparison.matrix
     enrolled = np.unique(comparison.probe_id)[::2]
@@ -264,13 +273,13 @@ def open_set(comparison: Comparison) -> dict[str, Any]:
     searches = np.unique(matrix.probe_id[strangers], return_counts=True)[1]
     fpir = supported_fpir(int((searches / (1 + (searches - 1) * ICC_FLOOR)).sum()))
     if fpir is None or not shown.any():
-        return {"fnir": None, "fnir_ci95": None, "fpir": None}
+        return None
     threshold = identification_threshold(matrix.scores[np.ix_(strangers, shown)], fpir)
     returned = np.zeros(len(comparison.used))
     returned[comparison.used] = threshold.accepts(matrix.genuine)
     found = credited(returned, comparison.used, fpir / len(enrolled))
     missed = korn_graubard(1 - found[mated], comparison.probe_id[mated])
-    return {"fnir": missed.value, "fnir_ci95": missed.ci, "fpir": fpir}
+    return OpenSet(missed, fpir)
 
 
 def protection_of_people(comparison: Comparison, threshold: Threshold) -> tuple[Ints, Floats]:

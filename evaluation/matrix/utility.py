@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from evaluation.matrix.jobs import Site, guarded
 from evaluation.matrix.keys import content_key, tensor_hash
 from evaluation.matrix.store import Store
 from evaluation.measures.attributes import balanced_accuracy, class_agreement, nme_increase
+from evaluation.measures.gates import LEAST_PEOPLE
 from evaluation.measures.metrics import Floats, Values, as_array
 from evaluation.photos import Photos
 from faces import weights
@@ -31,10 +31,10 @@ from faces.samples import interocular
 
 #: Photographs that the networks of face-api read at most, spread evenly over the probes.
 MOST = 128
-#: People below whose number a kernel distance says little.
-LEAST_PEOPLE = 30
 _CHUNK = 32
 
+#: Columns that could be measured, and reasons for others.
+Found = tuple[dict[str, float], dict[str, str]]
 #: Columns of the result table that come from here; see :func:`gender`, :func:`expression`, :func:`landmarks` and
 #: :func:`realism`. The numbers of photographs are None where nothing was read.
 COLUMNS = (
@@ -49,8 +49,8 @@ class Pairs:
     """Probes before and after protection.
 
     Attributes:
-        clean: photographs.
-        protected: the same ones, same order.
+        clean: The clean photographs.
+        protected: The same photographs, protected, in the same order.
         male: (N,) whether each person was drawn as a man, for synthetic heads; None where nobody knows.
     """
 
@@ -59,20 +59,20 @@ class Pairs:
     male: Tensor | None
 
 
-def measure(site: Site, everything: Photos, protected: Photos) -> dict[str, Any]:
-    """All of :data:`COLUMNS` that could be measured, and ``not_measured``: a reason for each of the others.
+def measure(site: Site, everything: Photos, protected: Photos) -> Found:
+    """All of :data:`COLUMNS` that could be measured, and a reason for each of the others.
 
     Args:
-        site: see there.
-        everything: photographs of the test, gallery and probes.
-        protected: the same ones, protected.
+        site: Where everything of the run lies.
+        everything: Photographs of the test, gallery and probes.
+        protected: The same photographs, protected.
     """
     probes = torch.nonzero(~everything.gallery)[:, 0]
     few = probes[thin(everything.subset(probes), MOST)]
     clean = everything.subset(few)
     male = drawn_as_men(clean.identity, site.config.seed) if site.config.faces == "synthetic" else None
     pairs = Pairs(clean, protected.subset(few), male)
-    found: dict[str, Any] = dict.fromkeys(COLUMNS)
+    found: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for columns, measured in (
         (COLUMNS[:4], lambda: gender(site.store, pairs)),
@@ -81,18 +81,12 @@ def measure(site: Site, everything: Photos, protected: Photos) -> dict[str, Any]
         (COLUMNS[9:11], lambda: realism(site, everything, protected)),
     ):
         outcome = guarded(measured)
-        values: dict[str, Any] = {}
-        reason: dict[str, str] = {}
-        if not outcome.reason:
-            values, reason = outcome.value
+        values, reason = outcome.value or ({}, {})
         found.update(values)
-        reasons.update({column: reason.get(column, outcome.reason) for column in columns if found[column] is None})
-    if any(found[column] is not None for column in COLUMNS[:8]):
+        reasons.update({column: reason.get(column, outcome.reason) for column in columns if column not in found})
+    if any(column in found for column in COLUMNS[:8]):
         found["utility_photos"] = len(few)
-    return {**found, "not_measured": reasons}
-
-
-Found = tuple[dict[str, Any], dict[str, str]]
+    return found, reasons
 
 
 def gender(store: Store, pairs: Pairs) -> Found:
@@ -109,7 +103,7 @@ def gender(store: Store, pairs: Pairs) -> Found:
         return _by_chips(photos, lambda chip: network(chip)[1].argmax(1))
 
     before, after = (_once(store, "age-gender", photos, read) for photos in (pairs.clean, pairs.protected))
-    figures: dict[str, Any] = {"gender_agreement": float((before == after).double().mean())}
+    figures = {"gender_agreement": float((before == after).double().mean())}
     reasons: dict[str, str] = {}
     tried: list[tuple[str, Tensor, Tensor | None]] = [
         ("gender_balanced_agreement", after, before),
@@ -180,7 +174,7 @@ def realism(site: Site, everything: Photos, protected: Photos) -> Found:
     if people < LEAST_PEOPLE:
         raise EvaluationError(f"{people} people are fewer than {LEAST_PEOPLE}; a kernel distance needs more.")
     tried = [guarded(site.recogniser, name) for name in site.config.recognisers]
-    network = next((outcome.value for outcome in tried if not outcome.reason), None)
+    network = next((outcome.value for outcome in tried if outcome.value is not None), None)
     if network is None:
         raise EvaluationError("; ".join(dict.fromkeys(outcome.reason for outcome in tried)))
     with torch.no_grad():

@@ -8,6 +8,9 @@ from typing import Any
 from evaluation.config import controls
 from evaluation.matrix import poison
 from evaluation.matrix.jobs import Site
+from evaluation.matrix.poison import Victim
+from evaluation.records import EqualNoise, Inapplicable, Method
+from faces.protection import Threat
 
 Jobs = Callable[[str, Callable[..., Any], Sequence[tuple[Any, ...]], Sequence[str]], Iterable[tuple[int, Any]]]
 
@@ -15,11 +18,11 @@ Jobs = Callable[[str, Callable[..., Any], Sequence[tuple[Any, ...]], Sequence[st
 def train(
     jobs: Jobs,
     site: Site,
-    protectors: Mapping[str, Mapping[str, Any]],
+    protectors: Mapping[str, Method],
     kept: Mapping[str, str],
-    equal_noise: Mapping[str, Mapping[str, Any]],
+    equal_noise: Mapping[str, EqualNoise],
     recognisers: Sequence[str],
-    inapplicable: list[dict[str, str]],
+    inapplicable: list[Inapplicable],
 ) -> poison.Learnt | None:
     """Train victims on what is claimed to be poison, on the controls, and on noise of equal size.
 
@@ -28,12 +31,12 @@ def train(
 
     Args:
         jobs: (stage, function, arguments, names) -> (position, value) of those that did not fail.
-        site: see there.
-        protectors: declarations.
-        kept: key of the protected photographs of the test, by protector.
-        equal_noise: see :func:`evaluation.matrix.noise.equal_noise`.
-        recognisers: whose embeddings victims use.
-        inapplicable: is added to.
+        site: Where everything of the run lies.
+        protectors: What protectors declare, by their names with settings.
+        kept: Key of the protected photographs of the test, by protector.
+        equal_noise: Noise of equal size, by protector.
+        recognisers: Recognisers whose embeddings victims use.
+        inapplicable: List of attacks that cannot be tried; what is found here is added to it.
 
     Returns:
         What they learnt, or None where nothing is claimed to be poison.
@@ -43,7 +46,7 @@ def train(
     judged = [
         name
         for name, said in protectors.items()
-        if name in kept and not said["control"] and ("poison" in said["threats"] or config.preset == "S1")
+        if name in kept and not said.control and (Threat.poison in said.threats or config.preset == "S1")
     ]
     if not judged or control[0] not in kept:
         return None
@@ -51,7 +54,7 @@ def train(
     probes = ~photos.gallery
     reason = poison.inapplicable(int(photos.gallery.sum()) // photos.people)
     if reason:
-        inapplicable += [{"protector": name, "attacker": poison.SCRATCH, "reason": reason} for name in judged]
+        inapplicable += [Inapplicable(name, poison.SCRATCH, reason) for name in judged]
     kinds = [*recognisers, *([] if reason else [poison.SCRATCH])]
     # The most expensive ones first.
     settings = [
@@ -61,7 +64,7 @@ def train(
     ]
     clean = kept[control[0]]
 
-    def trained(stage: str, sets: Sequence[tuple[str, str, str, str]]) -> dict[tuple[str, str, str], list[float]]:
+    def trained(stage: str, sets: Sequence[tuple[str, str, str, str]]) -> dict[tuple[str, Victim, str], list[float]]:
         """Outcomes by protector, victim and countermeasure of sets (protector, key, kind, countermeasure)."""
         arguments = [(poison.BUDGETS[config.tier], clean, *given) for _, *given in sets]
         names = [f"{name}, {kind}, {countermeasure}" for name, _, kind, countermeasure in sets]
@@ -73,7 +76,7 @@ def train(
 
     # Clean ones first: what the identity control left is the same, and is then looked up.
     reference = trained("victims, clean", [("clean", clean, *setting) for setting in settings])
-    claimed = [name for name in judged if "poison" in protectors[name]["threats"]]
+    claimed = [name for name in judged if Threat.poison in protectors[name].threats]
     asked = [*(name for name in (control[0], control[3]) if name in kept), *judged]
     sets = [
         (name, kept[name], *setting)
@@ -83,7 +86,7 @@ def train(
     ]
     spoilt = trained("victims", sets)
     sets = [
-        (name, equal_noise[name]["key"], kind, poison.AS_IS)
+        (name, equal_noise[name].key, kind, poison.AS_IS)
         for kind in reversed(kinds)
         for name in claimed
         if name in equal_noise
@@ -91,7 +94,7 @@ def train(
     noisy = trained("victims, equal noise", sets)
     return poison.Learnt(
         photos.identity[probes].numpy(),
-        {key[1:]: right for key, right in reference.items()},
+        {(name, countermeasure): right for (_, name, countermeasure), right in reference.items()},
         spoilt,
-        {key[:2]: right for key, right in noisy.items()},
+        {(protector, name): right for (protector, name, _), right in noisy.items()},
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evaluation.errors import EvaluationError
+from evaluation.labels import ClaimLabel, OverallLabel, Verdict
 from evaluation.measures.statistics import Interval
 from ground.gates import Gate
 
@@ -47,7 +48,7 @@ def recogniser_strength(tar: Interval) -> Gate:
     """Gate 1: the recogniser works on clean photos.
 
     Args:
-        tar: true accept rate on clean test photos, at the frozen threshold for a false match rate of .01.
+        tar: True accept rate on clean test photos, at the frozen threshold for a false match rate of .01.
     """
     passed = tar.value >= LEAST_TAR and tar.low >= LEAST_TAR_LOW
     reason = (
@@ -61,7 +62,7 @@ def victim_strength(accuracy: Interval) -> Gate:
     """A recogniser that is trained on the tested people learns them from clean photos; or poison has nothing to spoil.
 
     Args:
-        accuracy: on clean photos that it was not trained on, after training on clean ones.
+        accuracy: Share of clean photos, none of them trained on, that are named rightly after training on clean ones.
     """
     passed = accuracy.value >= LEAST_ACCURACY and accuracy.low >= LEAST_ACCURACY_LOW
     reason = (
@@ -71,22 +72,20 @@ def victim_strength(accuracy: Interval) -> Gate:
     return Gate("victim-strength", passed, reason, {"accuracy": accuracy.value, "low": accuracy.low})
 
 
-def false_match_rate(fmr: Interval, alpha: float, shared_identities: int) -> Gate:
-    """Gate 2: the frozen threshold means what it says, and no person is in two splits.
+def false_match_rate(fmr: Interval, alpha: float) -> Gate:
+    """Gate 2: the frozen threshold means on the tested people what it says.
 
     Args:
-        fmr: on the test people (:func:`evaluation.measures.bands.false_match_interval`).
-        alpha: rate that the threshold was set for.
-        shared_identities: people who are in more than one split.
+        fmr: False match rate on the test people (:func:`evaluation.measures.bands.false_match_interval`).
+        alpha: Rate that the threshold was set for.
     """
     contains = fmr.low <= alpha <= fmr.high
     reason = (
         f"FMR on test people is {fmr.value:.4f} [{fmr.low:.4f}, {fmr.high:.4f}], which "
-        f"{'contains' if contains else 'does not contain'} {alpha:g}; {shared_identities} people are in "
-        "more than one split"
+        f"{'contains' if contains else 'does not contain'} {alpha:g}"
     )
-    figures = {"fmr": fmr.value, "low": fmr.low, "high": fmr.high, "alpha": alpha, "shared": float(shared_identities)}
-    return Gate("false-match-rate", contains and shared_identities == 0, reason, figures)
+    figures = {"fmr": fmr.value, "low": fmr.low, "high": fmr.high, "alpha": alpha}
+    return Gate("false-match-rate", contains, reason, figures)
 
 
 def label_shuffle(rank1: Interval, chance: float) -> Gate:
@@ -144,7 +143,7 @@ def certificate(attacks: Mapping[str, tuple[float, float]]) -> Gate:
     """Gate 4: no attack succeeds more often than the certificate allows; otherwise one of the two has a bug.
 
     Args:
-        attacks: lower limit of success and certified upper limit, by attack. Empty where nothing is certified.
+        attacks: Lower limit of success and certified upper limit, by attack. Empty where nothing is certified.
     """
     above = {name: pair for name, pair in attacks.items() if pair[0] > pair[1]}
     if above:
@@ -160,9 +159,9 @@ def beats_noise(difference: Interval | None, does: str = "protects") -> Gate:
     """Gate 5: the protector beats random noise of equal budget.
 
     Args:
-        difference: protection of each person minus that by the noise (:func:`evaluation.paired_difference`);
+        difference: Protection of each person minus that by the noise (:func:`evaluation.paired_difference`);
             None: not run.
-        does: what it does more of, as a word.
+        does: A word for what it does more of.
     """
     if difference is None:
         return Gate("equal-noise", None, "random noise of equal budget was not run")
@@ -179,10 +178,10 @@ class Bar:
     """What a figure must reach for a claim.
 
     Attributes:
-        claim: what may be said if all bars of that name are met.
-        figure: name of the figure; ``_low`` and ``_high`` are its 95 % limits.
-        side: on which side of ``limit`` the figure must be.
-        limit: the bar.
+        claim: What may be said if all bars of that name are met.
+        figure: Name of the figure; ``_low`` and ``_high`` are its 95 % limits.
+        side: On which side of ``limit`` the figure must be.
+        limit: The bar.
     """
 
     claim: str
@@ -234,25 +233,14 @@ def claims(figures: Mapping[str, float], bars: Sequence[Bar] = BARS) -> dict[str
     return result
 
 
-Label = Literal["no claim", "exploratory", "fails", "protects", "strong"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What may be said of a protector against attackers of today (K0, K1), and why."""
-
-    label: Label
-    reason: str
-
-
-def verdict(gates: Sequence[Gate], psr_net: Interval | None, identities: int) -> Verdict:
+def verdict(gates: Sequence[Gate], psr_net: Interval | None, identities: int) -> Verdict[OverallLabel]:
     """Turn gates and the net protection under the worst attacker into a verdict.
 
     Args:
-        gates: all five.
-        psr_net: under the worst attacker; its ``low`` should be the least of all
+        gates: All five gates.
+        psr_net: Protection under the worst attacker; its ``low`` should be the least of all
             (:func:`evaluation.measures.statistics.least_protection`). None if nobody was matched clean.
-        identities: people of the test.
+        identities: Number of tested people.
 
     Returns:
         "no claim" if a gate failed or was not run, or there is no figure; "exploratory" with fewer than 30 people;
@@ -277,31 +265,28 @@ def verdict(gates: Sequence[Gate], psr_net: Interval | None, identities: int) ->
     return Verdict("fails", f"{known}: {limits}, upper limit {psr_net.high:.3f}; needed are {PROTECTS:.2f}")
 
 
-ClaimLabel = Literal["no claim", "exploratory", "fails", "not shown", "holds"]
-
-
-def claim_verdict(
-    value: Interval | None, bar: float, closed: Sequence[Gate], exploratory: str
-) -> tuple[ClaimLabel, str]:
+def claim_verdict(value: Interval | None, bar: float, closed: Sequence[Gate], exploratory: str) -> Verdict[ClaimLabel]:
     """Whether what a protector claims of itself holds against one recogniser, with the reason.
 
     Args:
-        value: what it does to the claim, larger is better; None where it is not defined.
-        bar: that its lower limit must reach; see :data:`POISONS` and its neighbours.
-        closed: first the gates of the recogniser, then that of equal noise. Noise is not asked where the claim fails.
-        exploratory: why no claim can rest on these people, or "".
+        value: What it does to the claim, larger is better; None where it is not defined.
+        bar: Bar that its lower limit must reach; see :data:`POISONS` and its neighbours.
+        closed: First the gates of the recogniser, then that of equal noise. Noise is not asked where the claim fails.
+        exploratory: Why no claim can rest on these people, or "".
     """
     *judges, noise = closed
     for gate in judges:
         if not gate.passed:
-            return "no claim", f"{gate.name}: {gate.reason}"
+            return Verdict("no claim", f"{gate.name}: {gate.reason}")
     if value is None or math.isnan(value.low):
-        return "no claim", "the figure is undefined: too few people are recognised without protection"
+        return Verdict("no claim", "the figure is undefined: too few people are recognised without protection")
     limits = f"{value.value:.3f} with limits {value.low:.3f} and {value.high:.3f}; needed is {bar:.2f}"
     if value.high < bar:
-        return "fails", limits
+        return Verdict("fails", limits)
     if exploratory:
-        return "exploratory", exploratory
+        return Verdict("exploratory", exploratory)
     if value.low < bar:
-        return "not shown", limits
-    return ("holds", limits) if noise.passed else ("no claim", f"{noise.name}: {noise.reason}")
+        return Verdict("not shown", limits)
+    if noise.passed:
+        return Verdict("holds", limits)
+    return Verdict("no claim", f"{noise.name}: {noise.reason}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from evaluation.errors import EvaluationError
 from evaluation.limits.information import Certificate, stationary_bits
 from evaluation.matrix.jobs import Site, known_blur
+from evaluation.records import CertificateFacts
 from faces.protection import KnownBlur
 from faces.samples import srgb_to_linear
 
@@ -19,13 +18,13 @@ ASSUMPTIONS = (
 )
 
 
-def certify(site: Site, protector: str, people: int, frames: int) -> dict[str, Any] | None:
+def certify(site: Site, protector: str, people: int, frames: int) -> CertificateFacts | None:
     """The certificate of a protector, or None if it declares no optics.
 
     Args:
-        site: see there.
-        protector: name.
-        people: M, the gallery of the test.
+        site: Where everything of the run lies.
+        protector: Name with settings.
+        people: M, the people in the gallery of the test.
         frames: T, the most frames that an attacker averages.
     """
     blur = known_blur(site.folder, protector)
@@ -35,7 +34,7 @@ def certify(site: Site, protector: str, people: int, frames: int) -> dict[str, A
     bits = channel_bits(light, blur, frames)
     noise = f"Gaussian, sd {blur.noise_sd:.3g} of white in linear light, {blur.planes} plane(s)"
     certificate = Certificate.of_bits(bits, people, frames, noise=noise, assumptions=ASSUMPTIONS)
-    return certificate.to_dict()
+    return CertificateFacts(**certificate.to_dict())
 
 
 def channel_bits(light: torch.Tensor, blur: KnownBlur, frames: int) -> float:
@@ -43,11 +42,11 @@ def channel_bits(light: torch.Tensor, blur: KnownBlur, frames: int) -> float:
 
     Args:
         light: (N, 3, S, S) clean scenes in linear light.
-        blur: the optics; a monochrome camera sees the mean of the channels.
-        frames: T.
+        blur: The optics; a monochrome camera sees the mean of the channels.
+        frames: T, the frames that are averaged.
 
     Raises:
-        EvaluationError: the blur is larger than the scenes.
+        EvaluationError: The blur is larger than the scenes.
     """
     scenes = light if blur.planes == 3 else light.mean(dim=1, keepdim=True)
     side = scenes.shape[-1]

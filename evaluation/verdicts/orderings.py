@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from evaluation.config import EvaluateConfig, Preset
+from evaluation.labels import OrderingLabel, Verdict
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.poison import AS_IS, SCRATCH
 from evaluation.measures.metrics import Floats
 from evaluation.measures.quality import ssim
 from evaluation.measures.statistics import Interval, paired_difference, per_identity
+from evaluation.records import Ordering, PoisonRow, Scored, Triple, base_name
+from evaluation.records.judged import Relation
 
-Triple = tuple[str, str, str]
-Relation = Literal["above", "below", "equal"]
 #: Difference of SSIM up to which two methods count as equally similar; the survey says "about the same". Ours.
 EQUAL_SSIM = 0.02
 _CHUNK = 32
@@ -33,9 +34,9 @@ class Statement:
 
     Attributes:
         figure: "PSR" or "SSIM".
-        first: method, by its name without settings.
-        relation: of its figure to that of ``second``.
-        second: the other method.
+        first: Method, by its name without settings.
+        relation: Relation of its figure to that of ``second``.
+        second: The other method.
     """
 
     figure: Literal["PSR", "SSIM"]
@@ -72,15 +73,17 @@ def similarity(site: Site, protector: str, key: str) -> list[float]:
     return per_identity(similar, clean.identity[pick])[1].tolist()
 
 
-def decide(first: Floats, second: Floats, relation: Relation, margin: float, seed: int) -> tuple[str, Interval]:
+def decide(
+    first: Floats, second: Floats, relation: Relation, margin: float, seed: int
+) -> tuple[OrderingLabel, Interval]:
     """Whether a pair comes out as stated, from values of the same people.
 
     Args:
-        first: (G,).
-        second: (G,).
-        relation: as stated.
-        margin: difference up to which values count as equal.
-        seed: of permutations.
+        first: Values (G,) of the first method, one for each person.
+        second: Values (G,) of the second method, in the same order.
+        relation: Relation that the survey states.
+        margin: Difference up to which values count as equal.
+        seed: Seed of permutations.
 
     Returns:
         "replicated", "contradicted" or "not decided", and first minus second with its 95 % interval. Above and below:
@@ -100,68 +103,84 @@ def decide(first: Floats, second: Floats, relation: Relation, margin: float, see
 
 def orderings(
     config: EvaluateConfig,
-    scored: Mapping[Triple, Mapping[str, Any]],
-    poisoned: Sequence[Mapping[str, Any]],
+    scored: Mapping[Triple, Scored],
+    poisoned: Sequence[PoisonRow],
     similar: Mapping[str, Sequence[float]],
-) -> list[dict[str, Any]]:
+) -> tuple[Ordering, ...]:
     """Every statement of the preset with its verdict; empty without a preset.
 
     PSR is the survey's: in S1 the share of clean probes that a recogniser trained on protected photographs names
     wrongly, in S2 the share of protected probes that a recogniser as published does not match, by each recogniser.
 
     Args:
-        config: of the run. Of several settings of a method the first one counts.
-        scored: of every attack.
-        poisoned: rows of :func:`evaluation.matrix.poison.rows`.
-        similar: by protector, see :func:`similarity`.
+        config: Configuration of the run. Of several settings of a method the first one counts.
+        scored: Every attack.
+        poisoned: What victims learnt.
+        similar: Similarity by protector, see :func:`similarity`.
     """
     if config.preset is None:
-        return []
+        return ()
     named: dict[str, str] = {}
     for spec in config.protectors:
-        named.setdefault(spec.partition(":")[0], spec)
+        named.setdefault(base_name(spec), spec)
     figures = {
         ("SSIM", ""): {name: np.asarray(values) for name, values in similar.items()},
         **_rates(config.preset, scored, poisoned),
     }
     found = []
     for said in STATEMENTS[config.preset]:
-        judges = [key for key in sorted(figures) if key[0] == said.figure]
-        for figure, judge in judges or [(said.figure, "")]:
-            values = figures.get((figure, judge), {})
+        judges = [judge for figure, judge in sorted(figures) if figure == said.figure]
+        for judge in judges or [""]:
             pair = [named.get(method, method) for method in (said.first, said.second)]
-            margin = EQUAL_SSIM if said.relation == "equal" else 0.0
-            row = {
-                "preset": config.preset, "figure": figure, "first": pair[0], "relation": said.relation,
-                "second": pair[1], "judge": judge, "margin": margin,
-            }  # fmt: skip
-            absent = [name for name in pair if name not in values]
-            if absent:
-                blank = dict.fromkeys(("value_first", "value_second", "difference", "ci95"))
-                reason = f"{figure} of {' and '.join(absent)} was not measured"
-                found.append({**row, **blank, "verdict": "not measured", "reason": reason})
-                continue
-            first, second = (values[name] for name in pair)
-            verdict, difference = decide(first, second, said.relation, margin, config.seed)
-            found.append({
-                **row, "value_first": float(first.mean()), "value_second": float(second.mean()),
-                "difference": difference.value, "ci95": difference.ci, "verdict": verdict, "reason": "",
-            })  # fmt: skip
-    return found
+            found.append(
+                _ordering(config.preset, said, pair, judge, figures.get((said.figure, judge), {}), config.seed)
+            )
+    return tuple(found)
+
+
+def _ordering(
+    preset: Preset, said: Statement, pair: Sequence[str], judge: str, values: Mapping[str, Floats], seed: int
+) -> Ordering:
+    """One pair before one judge."""
+    margin = EQUAL_SSIM if said.relation == "equal" else 0.0
+    absent = [name for name in pair if name not in values]
+    means: list[float] = []
+    difference: Interval | None = None
+    verdict: Verdict[OrderingLabel] = Verdict(
+        "not measured", f"{said.figure} of {' and '.join(absent)} was not measured"
+    )
+    if not absent:
+        first, second = (values[name] for name in pair)
+        label, difference = decide(first, second, said.relation, margin, seed)
+        verdict, means = Verdict(label), [float(first.mean()), float(second.mean())]
+    return Ordering(
+        preset=preset,
+        figure=said.figure,
+        first=pair[0],
+        relation=said.relation,
+        second=pair[1],
+        judge=judge,
+        margin=margin,
+        value_first=means[0] if means else None,
+        value_second=means[1] if means else None,
+        difference=None if difference is None else difference.value,
+        ci95=None if difference is None else (difference.low, difference.high),
+        verdict=verdict.label,
+        reason=verdict.reason,
+    )
 
 
 def _rates(
-    preset: Preset, scored: Mapping[Triple, Mapping[str, Any]], poisoned: Sequence[Mapping[str, Any]]
+    preset: Preset, scored: Mapping[Triple, Scored], poisoned: Sequence[PoisonRow]
 ) -> dict[tuple[str, str], dict[str, Floats]]:
     """PSR of each person by judge and protector."""
     found: dict[tuple[str, str], dict[str, Floats]] = {}
     if preset == "S1":
         for row in poisoned:
-            if (row["victim"], row["countermeasure"]) == (SCRATCH, AS_IS):
-                found.setdefault(("PSR", SCRATCH), {})[row["protector"]] = 1 - np.asarray(row["people"])
+            if (row.victim, row.countermeasure) == (SCRATCH, AS_IS):
+                found.setdefault(("PSR", SCRATCH), {})[row.protector] = 1 - np.asarray(row.people)
         return found
-    for (protector, _, recogniser), one in scored.items():
-        plain = one["rows"][0]
-        if plain["level"] == "K0" and plain["frames"] == 1:
-            found.setdefault(("PSR", recogniser), {})[protector] = np.asarray(one["people"]["CP"])
+    for triple, one in scored.items():
+        if one.rows[0].plain:
+            found.setdefault(("PSR", triple.recogniser), {})[triple.protector] = np.asarray(one.people["CP"])
     return found

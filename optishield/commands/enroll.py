@@ -15,7 +15,7 @@ from photos.errors import PhotoError
 
 if TYPE_CHECKING:
     from faces.detection import FaceDetector
-    from ground.protocols import Progress
+    from optishield.progress import BarProgress, LineProgress, QuietProgress
     from photos.frames import Frame
 
 
@@ -82,7 +82,7 @@ def enroll(
 
 
 def _frames(
-    photos: Sequence[Path], detector: FaceDetector, px: int, progress: Progress
+    photos: Sequence[Path], detector: FaceDetector, px: int, progress: QuietProgress | LineProgress | BarProgress
 ) -> tuple[list[Frame], list[str]]:
     """Frames of the photos that show exactly one face, and why the others were refused."""
     from faces.errors import FacesError

@@ -6,10 +6,10 @@ import difflib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,7 @@ from optishield.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from evaluation.config import EvaluateConfig
+    from evaluation.records import Summary
     from optishield.run.folder import RunFolder
 
 
@@ -55,6 +56,9 @@ class Engine(StrEnum):
     dask = "dask"
 
 
+SCHEMA = "summary.schema.json"
+"""JSON schema of the summary, beside it."""
+
 PICTURES = "report.safetensors"
 """Where the job may leave ``strip_<protector>``: (n, h, w, 3) protected photographs, display values 0..1."""
 
@@ -63,8 +67,6 @@ _MAY_DIFFER_ON_RESUME = ("workers", "engine", "dask_scheduler")
 # Weights beside those of the recognisers, which are called like them.
 _WEIGHTS_OF_ATTACKERS = {"realign": ("tiny-face-detector", "face-landmark-68")}
 _WEIGHTS_OF_PHOTOGRAPHS = ("yunet",)
-
-_JUDGE = ("name", "seen", "value", "interval", "noise")
 
 # A comma ends a name only where no setting follows: pixelate:cells=8,px=64,identity are two protectors.
 _NEXT_NAME = re.compile(r",(?![A-Za-z_]\w*=)")
@@ -148,7 +150,7 @@ def evaluate(
     except KeyboardInterrupt:
         say(f"interrupted; continue with: optishield evaluate --resume {run.path}")
         raise
-    _finish(run, {"mode": "synthetic" if resolved.faces == "synthetic" else "photos", **summary}, json_output)
+    _finish(run, summary, json_output)
 
 
 def _names(given: Sequence[str] | None) -> list[str] | None:
@@ -191,6 +193,10 @@ def _refuse_early(config: EvaluateConfig) -> None:
         _package("distributed", "the engine dask needs Dask", "dask")
     for name in config.protectors:
         make_protector(name)
+    if config.faces != "synthetic":
+        from faces.folders import list_people
+
+        list_people(Path(config.faces))
     _weights(config)
 
 
@@ -224,52 +230,61 @@ def _weights(config: EvaluateConfig) -> None:
         verify(name)
 
 
-def _finish(run: RunFolder, summary: Mapping[str, Any], json_output: bool) -> None:
-    """Store the summary and the report, print the result, and end with 5 when a gate is not met."""
-    from ground.jsonable import plain
+def _finish(run: RunFolder, summary: Summary, json_output: bool) -> None:
+    """Store the summary with its schema and the report, print the result, and end with 5 when a gate is not met."""
     from optishield.report.evaluation import write_judgement
-    from optishield.report.standings import combination_name, label, sentence, standings
-    from optishield.report.tables import orderings, own_claims
 
-    result = plain({"run": run.path.name, **summary}, SUMMARY)
+    result = summary.to_json()
     run.write_json(SUMMARY, result)
+    run.write_json(SCHEMA, summary.json_schema())
     # Photographs of people never enter the report; pictures of synthetic heads may.
-    files = [result["curves"]["file"], *([PICTURES] if result["mode"] == "synthetic" else [])]
+    files = [summary.curves.file, *([PICTURES] if summary.mode == "synthetic" else [])]
     arrays = {key: value.numpy() for name in files if run.has(name) for key, value in run.read_tensors(name).items()}
-    report = write_judgement(run.path, result, arrays)
+    report = write_judgement(run.path, summary, arrays)
     if json_output:
         print_json({**result, "run": run.path, "report": report})
     else:
-        print_pairs([("run", run.path), ("report", report), ("result", sentence(result))])
-        claims = [
-            (
-                claim["name"], claim["claim"], judge["name"], judge["seen"], judge["value"], judge["interval"],
-                judge["noise"], judge["verdict"],
-            )
-            for claim in own_claims(result)
-            for judge in claim["deciding"] or [dict.fromkeys(_JUDGE, "–") | {"verdict": claim["verdict"]}]
-        ]  # fmt: skip
-        if claims:
-            print_table(("protector", "own claim", "judged by", "", "value", "95%", "noise", "verdict"), claims)
-        pairs = [
-            (row["statement"], row["judge"], row["difference"], row["interval"], row["verdict"])
-            for row in orderings(result)
-        ]
-        if pairs:
-            print_table(("the survey states", "judged by", "difference", "95%", "verdict"), pairs)
-        rows = [
-            (
-                label(one.key), combination_name(one.combination), one.worst["attacker"], one.worst["recogniser"],
-                f"{one.worst['psr_net']:.3f}", f"{one.worst['low']:.3f}", one.verdict,
-            )
-            for one in standings(result)
-            if one.worst
-        ]  # fmt: skip
-        if rows:
-            print_table(("protector", "threat", "worst attacker", "recogniser", "PSR net", "lower", "verdict"), rows)
-    if result.get("exploratory"):
+        _print(summary, run.path, report)
+    if summary.exploratory:
         # With so few people gates fail for want of numbers. Nothing is claimed, so nothing is amiss.
-        say(f"exploratory: {result['exploratory']}")
+        say(f"exploratory: {summary.exploratory}")
         return
     # A gate that could not be tried is neither met nor unmet; it withholds claims in the verdicts.
-    end_on_unmet({name: gate for name, gate in result["gates"].items() if gate["passed"] is False})
+    end_on_unmet({name: {"reason": gate.reason} for name, gate in summary.gates.items() if gate.passed is False})
+
+
+def _print(summary: Summary, run: Path, report: Path) -> None:
+    """The result as tables on stdout: own claims, orderings of the survey, and the worst attack on each protector."""
+    from optishield.report.standings import combination_name, sentence, standings, word
+    from optishield.report.tables import orderings, own_claims
+
+    print_pairs([("run", run), ("report", report), ("result", sentence(summary))])
+    claims = []
+    for claim in own_claims(summary):
+        claims += [
+            (claim.name, claim.claim, one.name, one.seen, one.value, one.interval, one.noise, one.verdict)
+            for one in claim.deciding
+        ] or [(claim.name, claim.claim, "–", "–", "–", "–", "–", claim.verdict)]
+    if claims:
+        print_table(("protector", "own claim", "judged by", "", "value", "95%", "noise", "verdict"), claims)
+    pairs = [
+        (row["statement"], row["judge"], row["difference"], row["interval"], row["verdict"])
+        for row in orderings(summary)
+    ]
+    if pairs:
+        print_table(("the survey states", "judged by", "difference", "95%", "verdict"), pairs)
+    rows = [
+        (
+            one.name,
+            combination_name(one.combination),
+            one.worst.attacker,
+            one.worst.recogniser,
+            f"{one.worst.psr_net:.3f}",
+            f"{one.worst.low:.3f}",
+            word(one.verdict.label),
+        )
+        for one in standings(summary)
+        if one.worst is not None
+    ]
+    if rows:
+        print_table(("protector", "threat", "worst attacker", "recogniser", "PSR net", "lower", "verdict"), rows)

@@ -5,29 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
+from evaluation.labels import PROTECTED, ClaimLabel, OrderingLabel, OverallLabel, Protected, RowLabel, Verdict
+from evaluation.records import Headline, Method, Row, Summary, Triple, WorstAttack, base_name
+from faces.protection import Threat
 from optishield.report import figures
-from optishield.report.numbers import known, number
 
-COMBINATIONS = {"CP": "evasion", "PC": "poisoning", "PP": "linkage"}
-LEVELS = {
-    "K0": "as published", "K1": "treats the photo", "K2": "owns the protector", "K3": "knows its parameters",
-    "K4": "recogniser it never saw",
-}  # fmt: skip
-Summary = Mapping[str, Any]
-
+COMBINATIONS: dict[Protected, str] = {"CP": "evasion", "PC": "poisoning", "PP": "linkage"}
+#: A recogniser that the protector was made without, which is no level of an attacker: any attacker may look with one.
+UNSEEN = "unseen"
+#: Steps of the waterfall.
+STEPS = {
+    "K0": "as published",
+    "K1": "treats the photo",
+    "K2": "owns the protector",
+    "K3": "knows its parameters",
+    UNSEEN: "recogniser it never saw",
+}
 #: What a protector claims of itself: in a word, and what is measured for it.
 THREATS = {
-    "poison": ("spoils training", "clean accuracy lost"),
-    "dodge": ("is not recognised", "PSR net"),
-    "impersonate": ("passes for a target", "ASR net"),
-    "sensor": ("a recording tells nobody", "PSR net, worst attacker"),
-    "attribute": ("hides an attribute", ""),
+    Threat.poison: ("spoils training", "clean accuracy lost"),
+    Threat.dodge: ("is not recognised", "PSR net"),
+    Threat.impersonate: ("passes for a target", "ASR net"),
+    Threat.sensor: ("a recording tells nobody", "PSR net, worst attacker"),
+    Threat.attribute: ("hides an attribute", ""),
 }
 ENCODER = "optical-encoder"
+Label = RowLabel | OverallLabel | ClaimLabel | OrderingLabel
 #: Verdicts of a protection that was shown, of one attack and of all attacks of today.
-HELD, HELD_TODAY = ("protects", "withstands"), ("protects", "strong")
+HELD: tuple[Label, ...] = ("protects", "strong", "withstands")
+HELD_TODAY: tuple[OverallLabel, ...] = ("protects", "strong")
 
 
 def label(spec: str) -> str:
@@ -41,22 +48,21 @@ def label(spec: str) -> str:
     return f"{name} ({', '.join(shown)})" if shown else name
 
 
-def combination_name(combination: str) -> str:
+def combination_name(combination: Protected) -> str:
     """What a combination of gallery and probe stands for."""
     return COMBINATIONS[combination]
 
 
-def verdict_word(verdict: str) -> tuple[str, str]:
-    """A verdict as (word, reason); the reason is empty where none is given."""
-    word, _, reason = verdict.partition(" (")
-    return word, reason.removesuffix(")")
+def word(verdict: Label) -> str:
+    """A verdict as the page prints it."""
+    return "protects, strong" if verdict == "strong" else verdict
 
 
-def tone(word: str) -> str:
+def tone(verdict: Label) -> str:
     """CSS class of a verdict."""
-    if word in ("broken", "fails", "contradicted"):
+    if verdict in ("broken", "fails", "contradicted"):
         return "fail"
-    return "pass" if word.startswith((*HELD, *HELD_TODAY, "holds", "replicated")) else "open"
+    return "pass" if verdict in (*HELD, "holds", "replicated") else "open"
 
 
 @dataclass(frozen=True)
@@ -64,26 +70,20 @@ class Standing:
     """One protector and how it fares.
 
     Attributes:
-        key: its name with settings.
-        about: what it declares.
-        combination: the claimed combination in which it does worst, or evasion where it claims none.
-        worst: the headline figures there; empty if it could not be judged.
-        others: headline figures by combination.
-        overall: what the run says of the protector as a whole: ``verdict`` and ``claims``.
-        ci95: interval of PSR_net of the worst attack.
-        rows: its rows in that combination.
-        colour: marker colour, see ``optishield.report.figures``; settings of one protector share it.
-        dash: line style, see ``optishield.report.charts``.
+        key: Its name with settings.
+        about: What it declares.
+        combination: The claimed combination in which it does worst, or evasion where it claims none.
+        headline: What the run says of it.
+        rows: Its rows in that combination.
+        colour: Marker colour, see ``optishield.report.figures``; settings of one protector share it.
+        dash: Line style, see ``optishield.report.charts``.
     """
 
     key: str
-    about: Mapping[str, Any]
-    combination: str
-    worst: Mapping[str, Any]
-    others: Mapping[str, Mapping[str, Any]]
-    overall: Mapping[str, Any]
-    ci95: tuple[float, float]
-    rows: tuple[Mapping[str, Any], ...]
+    about: Method
+    combination: Protected
+    headline: Headline
+    rows: tuple[Row, ...]
     colour: str
     dash: int
 
@@ -95,110 +95,101 @@ class Standing:
     @property
     def base(self) -> str:
         """Name without settings."""
-        return _base(self.key)
+        return base_name(self.key)
 
     @property
     def control(self) -> bool:
         """A control rather than a protection."""
-        return bool(self.about.get("control"))
+        return self.about.control
 
     @property
-    def today(self) -> tuple[str, str]:
+    def worst(self) -> WorstAttack | None:
+        """The worst attack in its combination; None if it could not be judged."""
+        return self.headline.worst.get(self.combination)
+
+    @property
+    def worst_row(self) -> Row | None:
+        """The row of the worst attack."""
+        worst = self.worst
+        if worst is None:
+            return None
+        return next(
+            (row for row in self.rows if (row.attacker, row.recogniser) == (worst.attacker, worst.recogniser)), None
+        )
+
+    @property
+    def today(self) -> Verdict[OverallLabel]:
         """What may be said against attackers of today (K0, K1), and why."""
-        said = self.overall.get("verdict") or {}
-        return str(said.get("label", "not judged")), str(said.get("reason", ""))
+        return self.headline.verdict
 
     @property
-    def _verdict(self) -> tuple[str, str]:
-        word, reason = verdict_word(str(self.worst.get("verdict", "not judged")))
+    def verdict(self) -> Verdict[Label]:
+        """The verdict, and what it rests on."""
+        worst = self.worst
+        if worst is None:
+            return Verdict("not measured", "no attack could be judged")
         # The bar of the worst attack may be lower than that of a weaker attacker, who then decides.
-        return self.today if word.startswith(HELD) and self.today[0] not in HELD_TODAY else (word, reason)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in a word."""
-        return self._verdict[0]
-
-    @property
-    def reason(self) -> str:
-        """What the verdict rests on, or ""."""
-        return self._verdict[1]
+        if worst.verdict in HELD and self.today.label not in HELD_TODAY:
+            return Verdict(self.today.label, self.today.reason)
+        return Verdict(worst.verdict, worst.reason)
 
     @property
     def claims(self) -> Mapping[str, bool | None]:
         """Which bars are reached; None where a figure was not measured."""
-        return self.overall.get("claims") or {}
+        return self.headline.claims
 
     @property
-    def claimed(self) -> bool:
-        """Whether the combination is one that the protector claims."""
-        return bool(self.worst.get("claimed"))
-
-    @property
-    def attack(self) -> tuple[str, str, str]:
-        """Protector, attacker and recogniser of the worst attack."""
-        return self.key, str(self.worst.get("attacker", "")), str(self.worst.get("recogniser", ""))
+    def attack(self) -> Triple | None:
+        """The worst attack."""
+        worst = self.worst
+        return None if worst is None else Triple(self.key, worst.attacker, worst.recogniser)
 
     @property
     def variable(self) -> str:
         """CSS variable of its colour."""
         return figures.variable(self.colour)
 
-    def plain_attack(self) -> tuple[str, str, str] | None:
-        """The attack by the recogniser as published that goes with the worst one, if it was run."""
-        for row in self.rows:
-            if row["level"] == "K0" and row["frames"] == 1 and row["recogniser"] == self.worst.get("recogniser"):
-                return self.key, str(row["attacker"]), str(row["recogniser"])
-        return None
+    def plain_row(self) -> Row | None:
+        """The row of the recogniser as published that goes with the worst attack, if it was run."""
+        recogniser = None if self.worst is None else self.worst.recogniser
+        return next((row for row in self.rows if row.plain and row.recogniser == recogniser), None)
 
 
 def standings(summary: Summary) -> list[Standing]:
     """Protectors first, controls after them, each in the order of the run."""
-    declared = summary.get("protectors") or {}
-    headline = summary.get("headline") or {}
-    keys = sorted(dict.fromkeys([*declared, *headline]), key=lambda key: bool(declared.get(key, {}).get("control")))
-    methods = [key for key in keys if not declared.get(key, {}).get("control")]
+    declared = summary.protectors
+    keys = sorted(declared, key=lambda key: declared[key].control)
+    methods = [key for key in keys if not declared[key].control]
     # Controls have a colour of their own only where they are all there is.
-    coloured = [key for key in methods or keys if _base(key) != ENCODER]
-    families = list(dict.fromkeys(_base(key) for key in coloured))
+    coloured = [key for key in methods or keys if base_name(key) != ENCODER]
+    families = list(dict.fromkeys(base_name(key) for key in coloured))
     found = []
     for key in keys:
         place, dash = None, 0
         if key in coloured:
-            place = families.index(_base(key))
-            dash = place // len(figures.BASES) + [k for k in coloured if _base(k) == _base(key)].index(key)
-        colour = figures.OURS if _base(key) == ENCODER else figures.MUTED
+            place = families.index(base_name(key))
+            mine = [one for one in coloured if base_name(one) == base_name(key)]
+            dash = place // len(figures.BASES) + mine.index(key)
+        colour = figures.OURS if base_name(key) == ENCODER else figures.MUTED
         colour = colour if place is None else figures.BASES[place % len(figures.BASES)]
-        found.append(_standing(key, summary, declared.get(key, {}), headline.get(key) or {}, colour, dash % 3))
+        found.append(_standing(key, summary, colour, dash % 3))
     return found
 
 
-def _base(key: str) -> str:
-    return key.partition(":")[0]
+_UNJUDGED = Headline(claims={}, verdict=Verdict("no claim", "the run says nothing of it"))
 
 
-def _standing(
-    key: str, summary: Summary, about: Mapping[str, Any], found: Mapping[str, Any], colour: str, dash: int
-) -> Standing:
-    others = {name: found[name] for name in COMBINATIONS if name in found}
-    claimed = [name for name, entry in others.items() if entry.get("claimed")]
-    combination = min(claimed or list(others)[:1] or ["CP"], key=lambda name: _low(others, name))
-    worst = others.get(combination, {})
-    rows = tuple(
-        row for row in summary.get("rows") or [] if row["protector"] == key and row["combination"] == combination
-    )
-    pair = next((row["ci95"] for row in rows if _is_worst(row, worst)), None) or (None, None)
-    return Standing(
-        key, about, combination, worst, others, found, (number(pair[0]), number(pair[1])), rows, colour, dash
-    )
+def _standing(key: str, summary: Summary, colour: str, dash: int) -> Standing:
+    headline = summary.headline.get(key, _UNJUDGED)
+    worst = headline.worst
+    claimed = [name for name, entry in worst.items() if entry.claimed]
+    combination = min(claimed or list(worst)[:1] or [PROTECTED[0]], key=lambda name: _low(worst, name))
+    rows = tuple(row for row in summary.rows if row.protector == key and row.combination == combination)
+    return Standing(key, summary.protectors[key], combination, headline, rows, colour, dash)
 
 
-def _low(found: Mapping[str, Mapping[str, Any]], combination: str) -> float:
-    return number(found.get(combination, {}).get("low"))
-
-
-def _is_worst(row: Mapping[str, Any], worst: Mapping[str, Any]) -> bool:
-    return row["attacker"] == worst.get("attacker") and row["recogniser"] == worst.get("recogniser")
+def _low(found: Mapping[Protected, WorstAttack], combination: Protected) -> float:
+    return found[combination].low if combination in found else float("nan")
 
 
 def sentence(summary: Summary) -> str:
@@ -210,20 +201,20 @@ def sentence(summary: Summary) -> str:
         text = _of_one(judged[0])
     else:
         text = _of_several(judged)
-    return f"Exploratory: {text[0].lower()}{text[1:]}" if summary.get("exploratory") else text
+    return f"Exploratory: {text[0].lower()}{text[1:]}" if summary.exploratory else text
 
 
 def _of_one(one: Standing) -> str:
-    if one.verdict == "broken":
-        return f"The protector {one.name} is broken by {one.worst['attacker']}."
-    if one.verdict.startswith(HELD):
+    if one.worst is not None and one.verdict.label == "broken":
+        return f"The protector {one.name} is broken by {one.worst.attacker}."
+    if one.verdict.label in HELD:
         return f"The protector {one.name} withstands every attacker that was tried."
     return f"No claim for {one.name}."
 
 
 def _of_several(judged: Sequence[Standing]) -> str:
-    broken = sum(one.verdict == "broken" for one in judged)
-    held = sum(one.verdict.startswith(HELD) for one in judged)
+    broken = sum(one.verdict.label == "broken" for one in judged)
+    held = sum(one.verdict.label in HELD for one in judged)
     if broken == len(judged):
         return f"All {broken} protectors are broken by their strongest attacker."
     if held == len(judged):
@@ -242,36 +233,26 @@ class Step:
     """What is left after attackers up to one level of knowledge.
 
     Attributes:
-        level: K0 to K4.
-        value: PSR_net of the strongest attack of this level, NaN if none was run.
-        ci95: its interval.
-        before: least PSR_net of the levels below, 1 at the first.
-        left: least PSR_net up to here.
-        attacker: the strongest of this level.
-        recogniser: through which.
+        name: The level, or :data:`UNSEEN`.
+        row: The strongest attack of this level; None if none was run.
+        before: Least PSR_net of the levels below, 1 at the first.
+        left: Least PSR_net up to here.
     """
 
-    level: str
-    value: float
-    ci95: tuple[float, float]
+    name: str
+    row: Row | None
     before: float
     left: float
-    attacker: str
-    recogniser: str
 
 
 def waterfall(one: Standing) -> list[Step]:
-    """Protection left after each level. K4 are the attacks through recognisers that the protector never saw."""
+    """Protection left after each level, and last through recognisers that the protector was made without."""
     steps, left = [], 1.0
-    for level in LEVELS:
-        rows = [row for row in one.rows if (row.get("unseen") if level == "K4" else row["level"] == level)]
-        rows = [row for row in rows if known(row["psr_net"])]
-        worst = min(rows, key=lambda row: (row["psr_net"], row["attacker"]), default=None)
-        if worst is None:
-            steps.append(Step(level, number(None), (number(None), number(None)), left, left, "", ""))
-            continue
-        value, (low, high) = number(worst["psr_net"]), worst["ci95"]
-        after = min(left, value)
-        steps.append(Step(level, value, (low, high), left, after, worst["attacker"], worst["recogniser"]))
+    for name in STEPS:
+        rows = [row for row in one.rows if (row.unseen if name == UNSEEN else row.level == name)]
+        measured = [(row.psr_net, row.attacker, row) for row in rows if row.psr_net is not None]
+        value, _, worst = min(measured, key=lambda found: found[:2], default=(None, "", None))
+        after = left if value is None else min(left, value)
+        steps.append(Step(name, worst, left, after))
         left = after
     return steps

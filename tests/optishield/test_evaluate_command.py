@@ -7,32 +7,40 @@ import json
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from evaluation.records import Claim, Judge, Ordering, Summary
+from faces.protection import Threat
+from ground.gates import Gate
 from optishield.cli import main
+from tests.evaluation import made
 
-Job = Callable[..., dict[str, Any]]
+Job = Callable[..., Summary]
 
 
-def _summary(**more: Any) -> dict[str, Any]:
+def _summary(**more: Any) -> Summary:
     """What the engine returns where nothing was measured, and one made-up headline."""
-    return {
-        "headline": {
-            "pixelate:cells=8": {
-                "CP": {
-                    "claimed": False, "attacker": "linear-protected", "level": "K2", "recogniser": "sface",
-                    "psr_net": 0.125, "low": 0.0625, "attacks": 3, "verdict": "broken", "raw_psr": 0.5, "unseen": None,
-                },
-                "claims": {}, "verdict": {"label": "control", "reason": "a control"},
-            }
-        },
-        "protectors": {"pixelate:cells=8": {"title": "mosaic", "control": True}},
-        "gates": {}, "curves": {"file": "curves.safetensors", "points": []}, **more,
-    }  # fmt: skip
+    worst = made.worst(
+        0.125,
+        claimed=False,
+        attacker="linear-protected",
+        level="K2",
+        recogniser="sface",
+        low=0.0625,
+        verdict="broken",
+    )
+    return made.summary(
+        **{
+            "headline": {"pixelate:cells=8": made.headline("control", "a control", evasion=worst)},
+            "protectors": {"pixelate:cells=8": made.method(title="mosaic", control=True)},
+            **more,
+        }
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +57,10 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Job], l
     calls: list[Any] = []
 
     def install(job: Job) -> list[Any]:
-        def recorded(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
+        def recorded(config: Any, run: Any, **rest: Any) -> Summary:
             calls.append(config)
-            return job(config, run, **rest)
+            mode = "synthetic" if config.faces == "synthetic" else "photos"
+            return replace(job(config, run, **rest), run=run.path.name, mode=mode)
 
         module = types.ModuleType("evaluation.run")
         module.evaluate = recorded  # type: ignore[attr-defined]
@@ -68,12 +77,13 @@ def test_json_is_the_summary_and_nothing_else(engine: Any, capsys: Any) -> None:
     (folder,) = Path("runs").iterdir()
     assert folder.name.endswith("-evaluate-smoke-seed0")
     found = json.loads(out)
-    assert found == {
-        **_summary(tier="smoke"), "mode": "synthetic", "run": str(folder), "report": str(folder / "report.html"),
-    }  # fmt: skip
+    stored = replace(_summary(tier="smoke"), run=folder.name).to_json()
+    assert found == {**stored, "run": str(folder), "report": str(folder / "report.html")}
     assert [line.split("] ")[1] for line in err.splitlines()] == [f"run folder: {folder}"]
-    assert json.loads((folder / "summary.json").read_text()) == {**_summary(tier="smoke"), "mode": "synthetic",
-                                                                 "run": folder.name}  # fmt: skip
+    assert json.loads((folder / "summary.json").read_text()) == stored
+    schema = json.loads((folder / "summary.schema.json").read_text())
+    assert schema["properties"]["rows"]["items"] == {"$ref": "#/$defs/Row"}
+    assert set(schema["required"]) == set(stored)
 
 
 def test_without_json_a_table_is_printed(engine: Any, capsys: Any) -> None:
@@ -91,19 +101,39 @@ def test_without_json_a_table_is_printed(engine: Any, capsys: Any) -> None:
 
 
 def test_own_claims_and_orderings_come_before_the_matrix(engine: Any, capsys: Any) -> None:
-    judge = {
-        "judge": "sface", "unseen": True, "value": 0.5, "ci95": [0.4, 0.6], "raw": 0.5, "clean": 0.02, "noise": 0.0,
-        "verdict": "fails", "reason": "", "primary": True, "weak": False,
-    }  # fmt: skip
-    claim = {"protector": "cloak", "measure": "", "bar": 0.8, "reason": "", "verdict": "fails"}
-    claims = [{**claim, "threat": "dodge", "judges": [judge]}, {**claim, "threat": "poison", "judges": []}]
-    claims[1]["verdict"] = "not measured"
-    pair = {
-        "figure": "PSR", "first": "apf", "relation": "above", "second": "fawkes", "judge": "sface", "margin": 0.0,
-        "value_first": 0.5, "value_second": 0.2, "difference": 0.3, "ci95": [0.1, 0.5], "verdict": "replicated",
-        "reason": "",
-    }  # fmt: skip
-    engine(lambda config, run, **rest: _summary(own_claims=claims, orderings=[pair]))
+    judge = Judge(
+        judge="sface",
+        unseen=True,
+        value=0.5,
+        ci95=(0.4, 0.6),
+        raw=0.5,
+        clean=0.02,
+        noise=0.0,
+        verdict="fails",
+        reason="",
+        primary=True,
+        weak=False,
+    )
+    claim = Claim(
+        protector="cloak", threat=Threat.dodge, measure="", bar=0.8, verdict="fails", reason="", judges=(judge,)
+    )
+    claims = (claim, replace(claim, threat=Threat.poison, verdict="not measured", judges=()))
+    pair = Ordering(
+        preset="S2",
+        figure="PSR",
+        first="apf",
+        relation="above",
+        second="fawkes",
+        judge="sface",
+        margin=0.0,
+        value_first=0.5,
+        value_second=0.2,
+        difference=0.3,
+        ci95=(0.1, 0.5),
+        verdict="replicated",
+        reason="",
+    )
+    engine(lambda config, run, **rest: _summary(own_claims=claims, orderings=(pair,)))
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--out", "here"]) == 0
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][3:] == [
         "protector", "cloak", "cloak", "the survey states", "PSR: apf > fawkes", "protector", "pixelate (cells=8)",
@@ -160,12 +190,13 @@ def test_a_preset_of_the_survey_brings_its_people_and_methods(engine: Any, monke
 def test_a_run_on_photographs_shows_none(engine: Any, capsys: Any) -> None:
     strip = {"strip_identity": torch.full((2, 4, 4, 3), 0.5)}
 
-    def job(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
+    def job(config: Any, run: Any, **rest: Any) -> Summary:
         run.write_tensors("report.safetensors", strip)
-        return _summary(protectors={"identity": {"title": "nothing", "control": True}}, headline={})
+        return _summary(protectors={"identity": made.method(control=True)}, headline={})
 
     engine(job)
-    Path("photos").mkdir()
+    Path("photos/jane").mkdir(parents=True)
+    Path("photos/jane/1.jpg").touch()
     for faces, shown in (("photos", False), ("synthetic", True)):
         assert main(["evaluate", "--tier", "smoke", "--quiet", "--json", "--faces", faces]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -174,28 +205,32 @@ def test_a_run_on_photographs_shows_none(engine: Any, capsys: Any) -> None:
 
 
 def test_only_an_unmet_gate_ends_with_5(engine: Any, capsys: Any) -> None:
-    gates: dict[str, Any] = {"a/sface": {"passed": True, "reason": ""}, "b": {"passed": None, "reason": "not run"}}
+    gates = {"a/sface": Gate("a/sface", True, ""), "b": Gate("b", None, "not run")}
     engine(lambda config, run, **rest: _summary(gates=gates))
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--json"]) == 0
     assert capsys.readouterr().err == ""
-    gates["c/sface"] = {"passed": False, "reason": "clean TAR 0.4"}
+    gates["c/sface"] = Gate("c/sface", False, "clean TAR 0.4", {"tar": 0.4})
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--json"]) == 5
     out, err = capsys.readouterr()
-    assert json.loads(out)["gates"] == gates
+    assert json.loads(out)["gates"] == {
+        "a/sface": {"passed": True, "reason": ""},
+        "b": {"passed": None, "reason": "not run"},
+        "c/sface": {"passed": False, "reason": "clean TAR 0.4", "tar": 0.4},
+    }
     assert err == "optishield: gate not met: c/sface: clean TAR 0.4\n"
 
 
 def test_too_few_people_are_exploratory_and_no_failure(engine: Any, capsys: Any) -> None:
-    gates = {"c/sface": {"passed": False, "reason": "clean TAR 1.0 with lower limit 0.3"}}
+    gates = {"c/sface": Gate("c/sface", False, "clean TAR 1.0 with lower limit 0.3")}
     engine(lambda config, run, **rest: _summary(gates=gates, exploratory="5 people are few"))
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["gates"] == gates
+    assert json.loads(out)["gates"]["c/sface"]["passed"] is False
     assert err == "optishield: exploratory: 5 people are few\n"
 
 
 def test_resume_goes_on_with_other_workers_but_not_with_another_seed(engine: Any, capsys: Any) -> None:
-    def interrupted(config: Any, run: Any, **rest: Any) -> dict[str, Any]:
+    def interrupted(config: Any, run: Any, **rest: Any) -> Summary:
         raise KeyboardInterrupt
 
     engine(interrupted)
@@ -204,10 +239,10 @@ def test_resume_goes_on_with_other_workers_but_not_with_another_seed(engine: Any
     assert capsys.readouterr().err.endswith(
         "optishield: interrupted; continue with: optishield evaluate --resume here\n"
     )
-    calls = engine(lambda config, run, **rest: _summary(resume=rest["resume"]))
+    calls = engine(lambda config, run, **rest: _summary(exploratory=f"resume is {rest['resume']}"))
     again = ["evaluate", "--resume", "here", "--quiet", "--json"]
     assert main([*again, "--workers", "3", "--engine", "dask"]) == 0
-    assert json.loads(capsys.readouterr().out)["resume"] is True
+    assert json.loads(capsys.readouterr().out)["exploratory"] == "resume is True"
     assert (calls[-1].seed, calls[-1].protectors, calls[-1].workers) == (7, ("identity",), 3)
     assert main([*again, "--seed", "8"]) == 3
     assert "differs in seed" in capsys.readouterr().err
@@ -227,9 +262,21 @@ def test_an_absent_package_is_named_before_anything_runs(
     assert calls == [] and not Path("runs").exists()
 
 
+def test_photographs_without_a_folder_for_each_person_are_refused_before_a_run_folder_is_made(
+    engine: Any, capsys: Any
+) -> None:
+    calls = engine(lambda config, run, **rest: _summary())
+    Path("album").mkdir()
+    Path("album/1.jpg").touch()
+    assert main(["evaluate", "--tier", "smoke", "--faces", "album"]) == 3
+    assert "holds 1 photographs but no folders; put the photographs of each person" in capsys.readouterr().err
+    assert calls == [] and not Path("runs").exists()
+
+
 def test_photographs_need_the_detector_too(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
-    Path("photos").mkdir()
+    Path("photos/jane").mkdir(parents=True)
+    Path("photos/jane/1.jpg").touch()
     assert main(["evaluate", "--tier", "smoke", "--faces", "photos"]) == 3
     assert capsys.readouterr().err.endswith("run: optishield weights fetch sface yunet\n")
 

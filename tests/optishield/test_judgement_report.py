@@ -5,8 +5,9 @@ All figures here are made up; none was measured.
 
 from __future__ import annotations
 
-import math
+import json
 import re
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,42 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.labels import PROTECTED, Protected
+from evaluation.records import (
+    CertificateFacts,
+    Claim,
+    Comparison,
+    CostRow,
+    CurvePoints,
+    Curves,
+    Headline,
+    Inapplicable,
+    Judge,
+    LeakagePoint,
+    Manifest,
+    Missing,
+    Ordering,
+    PartFacts,
+    Row,
+    Summary,
+    SurveyRow,
+    TemplatePoint,
+    Triple,
+    WorstAttack,
+)
+from faces.protection import Threat
+from ground.gates import Gate
+from ground.jsonable import json_bytes
 from optishield.errors import OptiShieldError
-from optishield.report import charts
+from optishield.report import appendix, charts, texts
 from optishield.report import evaluation as judgement_report
 from optishield.report import standings as judgement
 from optishield.report import tables as judgement_tables
+from tests.evaluation import made
 
 ENCODER, CLOAK, MILD = "optical-encoder:run=/somewhere/runs/a-run,px=112", "cloak:budget=0.05", "cloak:budget=0.02"
 PIXELATE, BLUR = "pixelate:cells=28", "gaussian-blur:sd=0.05,px=112"
-PROTECTORS = {
+PROTECTORS: dict[str, tuple[str, bool, list[str], float]] = {
     "identity": ("control", True, [], 1.0),
     BLUR: ("control", True, [], 0.93),
     PIXELATE: ("control", True, [], 0.81),
@@ -48,272 +76,277 @@ LEFT = {
 }
 TODAY = {MILD: "fails", CLOAK: "protects", ENCODER: "protects"}
 PEOPLE = 60
+FMR = np.logspace(-4, 0, 49)
 
 
-def example() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _rows(triple: Triple) -> tuple[list[Row], CurvePoints, list[Any], list[Any]]:
+    """Rows, points of curves, DET curves and people of one attack."""
+    rng = np.random.default_rng(len(triple.name))
+    base = LEFT[triple.protector][list(ATTACKERS).index(triple.attacker)]
+    assert base is not None
+    left = min(1.0, base + (0.02 if triple.recogniser == "faceres" and base else 0.0))
+    level, frames = ATTACKERS[triple.attacker]
+    _, control, _, ssim = PROTECTORS[triple.protector]
+    rows, curves, people = [], [], []
+    for combination, shift in {"CC": None, "CP": 0.0, "PC": 0.01, "PP": -0.08}.items():
+        net = 0.0 if shift is None else float(np.clip(left + shift, 0, 1) if left else 0.0)
+        low, high = max(0.0, net - 0.07), min(1.0, net + 0.06)
+        word = "reference" if shift is None else "broken" if high < 0.5 else "control" if control else "withstands"
+        rows.append(
+            made.row(
+                net,
+                **triple._asdict(),
+                level=level,
+                frames=frames,
+                combination=combination,
+                identities=PEOPLE,
+                psr=net * 0.97 + 0.02,
+                psr_ci95=(low, high),
+                ci95=(low, high),
+                tar_clean=0.97,
+                rank1_ci95=(1 - high, 1 - low),
+                auc=1 - net / 2,
+                verdict=word,
+                ssim=ssim,
+                unseen=True if "cloak" in triple.protector and triple.recogniser == "faceres" else None,
+            )
+        )
+        value = net + (1 - net) * 0.12 * (1 - FMR**0.3)
+        curves.append([value, value - 0.05, value + 0.05])
+        people.append(np.clip(net + 0.2 * rng.normal(size=PEOPLE), 0, 1))
+    points = CurvePoints(
+        *triple,
+        frames,
+        tuple(
+            LeakagePoint(share, left * (1 - share), (max(0.0, left * (1 - share) - 0.06), left * (1 - share)))
+            for share in (0.0, 0.1, 0.5)
+        ),
+        tuple(TemplatePoint(n, c, left / (1 + 0.1 * n), (0.0, 1.0)) for n in (1, 3, 5) for c in PROTECTED),
+    )
+    return rows, points, curves, people
+
+
+def _worst(rows: list[Row], protector: str, combination: Protected) -> WorstAttack:
+    mine = [row for row in rows if (row.protector, row.combination) == (protector, combination)]
+    one = min(mine, key=lambda row: (row.psr_ci95[0], row.psr_net, row.attacker, row.recogniser))
+    claims = {"dodge": ["CP"], "poison": ["PC"], "sensor": ["CP", "PP"]}
+    assert one.psr_net is not None
+    return made.worst(
+        one.psr_net,
+        claimed=combination in [name for threat in PROTECTORS[protector][2] for name in claims[threat]],
+        attacker=one.attacker,
+        level=one.level,
+        recogniser=one.recogniser,
+        low=one.psr_ci95[0],
+        attacks=len(mine),
+        verdict=one.verdict,
+        raw_psr=min(row.psr for row in mine if row.level == "K0"),
+        worst_person=0.011,
+        worst_decile=0.123,
+    )
+
+
+def _judge(name: str, unseen: bool | None, value: float | None, verdict: Any, primary: bool = True) -> Judge:
+    return Judge(
+        judge=name,
+        unseen=unseen,
+        value=value,
+        ci95=None if value is None else (value - 0.05, 1.0),
+        raw=0.12,
+        clean=0.93,
+        noise=0.04,
+        verdict=verdict,
+        reason=f"by {name}",
+        primary=primary,
+        weak=False,
+    )
+
+
+def _claim(protector: str, threat: str, verdict: Any, *judges: Judge) -> Claim:
+    return Claim(
+        protector=protector,
+        threat=Threat(threat),
+        measure="m",
+        bar=0.8,
+        verdict=verdict,
+        reason=f"why {verdict}",
+        judges=judges,
+    )
+
+
+ORDERINGS = (
+    Ordering(
+        preset="S2",
+        figure="PSR",
+        judge="sface",
+        margin=0.0,
+        first=MILD,
+        relation="above",
+        second=CLOAK,
+        value_first=0.2,
+        value_second=0.5,
+        difference=-0.3,
+        ci95=(-0.4, -0.2),
+        verdict="contradicted",
+        reason="",
+    ),
+    Ordering(
+        preset="S2",
+        figure="SSIM",
+        judge="",
+        margin=0.02,
+        first="em",
+        relation="equal",
+        second="rem",
+        value_first=None,
+        value_second=None,
+        difference=None,
+        ci95=None,
+        verdict="not measured",
+        reason="SSIM of em was not measured",
+    ),
+)
+OWN_CLAIMS = (
+    _claim(CLOAK, "dodge", "holds", _judge("sface", False, 0.93, "holds"), _judge("faceres", True, 0.91, "holds")),
+    _claim(
+        CLOAK,
+        "poison",
+        "fails",
+        _judge("scratch", True, -0.02, "fails"),
+        _judge("scratch, grey", True, None, "no claim", primary=False),
+    ),
+    _claim(MILD, "impersonate", "not measured"),
+)
+CERTIFICATE = CertificateFacts(
+    tier="model-based",
+    max_success=0.74,
+    people=PEOPLE,
+    frames=4,
+    noise="Gaussian, sd .02",
+    assumptions="Faces are a stationary Gaussian field.",
+    bits=4.31,
+    delta=None,
+    vacuous=True,
+)
+
+
+def _gates() -> dict[str, Gate]:
+    found = (
+        Gate("recogniser-strength/sface", True, "clean TAR 0.97 (lower limit 0.93)"),
+        Gate(f"equal-noise/{CLOAK}/sface", False, "protects -0.02 more than noise:l2=4.1"),
+        Gate("certificate", None, "no protector has a certificate"),
+    )
+    return {gate.name: gate for gate in found}
+
+
+def _survey_row(key: str) -> SurveyRow:
+    source, _, threats, _ = PROTECTORS[key]
+    return SurveyRow(
+        protector=key,
+        source=source,
+        threats=tuple(Threat(threat) for threat in threats),
+        auxiliary_data="none",
+        stores="nothing",
+        open_set=0.41,
+        latency_p95_s=0.0123,
+        real_time=True,
+        scalability_images_per_s=None,
+        hardware="sensor" in threats,
+        target_asr=None,
+        person_specific=None,
+        leakage=(LeakagePoint(0.1, 0.25, (0.2, 0.3)),),
+        api=None,
+    )
+
+
+def _headline(key: str, rows: list[Row]) -> Headline:
+    control = PROTECTORS[key][1]
+    return made.headline(
+        "control" if control else TODAY[key],
+        "by its lower limit",
+        evasion=_worst(rows, key, "CP"),
+        poisoning=_worst(rows, key, "PC"),
+        linkage=_worst(rows, key, "PP"),
+        claims={"protects": TODAY.get(key) == "protects", "quality": key == MILD, "utility": None},
+    )
+
+
+def example() -> tuple[Summary, dict[str, np.ndarray]]:
     """A complete made-up evaluation."""
     rng = np.random.default_rng(0)
-    rows, points, fnmr, people = [], [], [], []
-    fmr = np.logspace(-4, 0, 49)
     triples = sorted(
-        (protector, attacker, recogniser)
+        Triple(protector, attacker, recogniser)
         for protector in PROTECTORS
         for place, attacker in enumerate(ATTACKERS)
         for recogniser in ("sface", "faceres")
         if LEFT[protector][place] is not None
     )
-    for protector, attacker, recogniser in triples:
-        base = LEFT[protector][list(ATTACKERS).index(attacker)]
-        assert base is not None
-        left = min(1.0, base + (0.02 if recogniser == "faceres" and base else 0.0))
-        level, frames = ATTACKERS[attacker]
-        curves, persons = [], []
-        for combination, shift in {"CC": None, "CP": 0.0, "PC": 0.01, "PP": -0.08}.items():
-            net = 0.0 if shift is None else float(np.clip(left + shift, 0, 1) if left else 0.0)
-            low, high = max(0.0, net - 0.07), min(1.0, net + 0.06)
-            word = "reference" if shift is None else "broken" if high < 0.5 else "withstands"
-            if PROTECTORS[protector][1] and word == "withstands":
-                word = "control"
-            rows.append(
-                {
-                    "protector": protector,
-                    "attacker": attacker,
-                    "level": level,
-                    "frames": frames,
-                    "recogniser": recogniser,
-                    "combination": combination,
-                    "identities": PEOPLE,
-                    "alpha": 0.01,
-                    "threshold": 0.31,
-                    "psr": net * 0.97 + 0.02,
-                    "psr_ci95": [low, high],
-                    "psr_net": net,
-                    "ci95": [low, high],
-                    "tar_clean": 0.97,
-                    "rank1": 1 - net,
-                    "rank1_ci95": [1 - high, 1 - low],
-                    "auc": 1 - net / 2,
-                    "verdict": word,
-                    "ssim": PROTECTORS[protector][3],
-                    "unseen": True if "cloak" in protector and recogniser == "faceres" else None,
-                }
-            )
-            value = net + (1 - net) * 0.12 * (1 - fmr**0.3)
-            curves.append([value, value - 0.05, value + 0.05])
-            persons.append(np.clip(net + 0.2 * rng.normal(size=PEOPLE), 0, 1))
-        fnmr.append(curves)
-        people.append(persons)
-        points.append(
-            {
-                "protector": protector,
-                "attacker": attacker,
-                "recogniser": recogniser,
-                "frames": frames,
-                "leakage": [
-                    {"share": s, "psr_net": left * (1 - s), "ci95": [max(0, left * (1 - s) - 0.06), left * (1 - s)]}
-                    for s in (0.0, 0.1, 0.5)
-                ],
-                "templates": [
-                    {"photos": n, "combination": c, "psr_net": left / (1 + 0.1 * n), "ci95": [0.0, 1.0]}
-                    for n in (1, 3, 5)
-                    for c in ("CP", "PC", "PP")
-                ],
-            }
-        )
-
-    def worst(protector: str, combination: str) -> dict[str, Any]:
-        mine = [row for row in rows if (row["protector"], row["combination"]) == (protector, combination)]
-        one = min(mine, key=lambda row: (row["ci95"][0], row["psr_net"], row["attacker"], row["recogniser"]))
-        claims = {"dodge": ["CP"], "poison": ["PC"], "sensor": ["CP", "PP"]}
-        claimed = [name for threat in PROTECTORS[protector][2] for name in claims[threat]]
-        return {
-            "claimed": combination in claimed,
-            "attacker": one["attacker"],
-            "level": one["level"],
-            "recogniser": one["recogniser"],
-            "psr_net": one["psr_net"],
-            "low": one["ci95"][0],
-            "attacks": len(mine),
-            "verdict": one["verdict"],
-            "raw_psr": min(row["psr"] for row in mine if row["level"] == "K0"),
-            "unseen": None,
-            "worst_person": 0.011,
-            "worst_decile": 0.123,
-        }
-
-    def judge(
-        name: str, unseen: bool | None, value: float | None, verdict: str, primary: bool = True
-    ) -> dict[str, Any]:
-        return {
-            "judge": name, "unseen": unseen, "value": value, "ci95": None if value is None else [value - 0.05, 1.0],
-            "raw": 0.12, "clean": 0.93, "noise": 0.04, "verdict": verdict, "reason": f"by {name}", "primary": primary,
-            "weak": False,
-        }  # fmt: skip
-
-    def claim(protector: str, threat: str, verdict: str, *judges: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "protector": protector, "threat": threat, "measure": "m", "bar": 0.8, "verdict": verdict,
-            "reason": f"why {verdict}", "judges": list(judges),
-        }  # fmt: skip
-
-    stated = {"preset": "S2", "figure": "PSR", "judge": "sface", "margin": 0.0}
-    threshold = {"alpha": 0.01, "value": 0.3127, "n": 12345, "supported": True, "manifest_hash": "ab" * 32}
-    summary = {
-        "run": "20240503-evaluate",
-        "mode": "synthetic",
-        "tier": "standard",
-        "seed": 0,
-        "identities": PEOPLE,
-        "rows": rows,
-        "exploratory": "",
-        "own_claims": [
-            claim(CLOAK, "dodge", "holds", judge("sface", False, 0.93, "holds"), judge("faceres", True, 0.91, "holds")),
-            claim(
-                CLOAK,
-                "poison",
-                "fails",
-                judge("scratch", True, -0.02, "fails"),
-                judge("scratch, grey", True, None, "no claim", primary=False),
-            ),
-            claim(MILD, "impersonate", "not measured"),
-        ],
-        "orderings": [
-            {
-                **stated,
-                "first": MILD,
-                "relation": "above",
-                "second": CLOAK,
-                "value_first": 0.2,
-                "value_second": 0.5,
-                "difference": -0.3,
-                "ci95": [-0.4, -0.2],
-                "verdict": "contradicted",
-                "reason": "",
-            },
-            {
-                **stated,
-                "figure": "SSIM",
-                "judge": "",
-                "margin": 0.02,
-                "first": "em",
-                "relation": "equal",
-                "second": "rem",
-                "value_first": None,
-                "value_second": None,
-                "difference": None,
-                "ci95": None,
-                "verdict": "not measured",
-                "reason": "SSIM of em was not measured",
-            },
-        ],
-        "protectors": {
-            key: {
-                "title": f"what {key.partition(':')[0]} does",
-                "source": source,
-                "control": control,
-                "threats": threats,
-            }
+    attacks = [_rows(triple) for triple in triples]
+    rows = [row for one in attacks for row in one[0]]
+    thresholds = {"sface": (made.threshold(),), "faceres": (made.threshold(),)}
+    summary = made.summary(
+        run="20240503-evaluate",
+        tier="standard",
+        identities=PEOPLE,
+        facts=("No person is in two parts.",),
+        rows=tuple(rows),
+        own_claims=OWN_CLAIMS,
+        orderings=ORDERINGS,
+        protectors={
+            key: made.method(*threats, title=f"what {key.partition(':')[0]} does", source=source, control=control)
             for key, (source, control, threats, _) in PROTECTORS.items()
         },
-        "headline": {
-            key: {
-                **{name: worst(key, name) for name in ("CP", "PC", "PP")},
-                "verdict": {"label": "control" if PROTECTORS[key][1] else TODAY[key], "reason": "by its lower limit"},
-                "claims": {"protects": TODAY.get(key) == "protects", "quality": key == MILD, "utility": None},
-            }
-            for key in PROTECTORS
-        },
-        "gates": {
-            "recogniser-strength/sface": {"passed": True, "reason": "clean TAR 0.97 (lower limit 0.93)"},
-            f"equal-noise/{CLOAK}/sface": {"passed": False, "reason": "protects -0.02 more than noise:l2=4.1"},
-            "certificate": {"passed": None, "reason": "no protector has a certificate"},
-        },
-        "certificates": {
-            ENCODER: {
-                "tier": "model-based",
-                "max_success": 0.74,
-                "people": PEOPLE,
-                "frames": 4,
-                "noise": "Gaussian, sd .02",
-                "assumptions": "Faces are a stationary Gaussian field.",
-                "bits": 4.31,
-                "delta": None,
-                "vacuous": True,
+        headline={key: _headline(key, rows) for key in PROTECTORS},
+        gates=_gates(),
+        certificates={ENCODER: CERTIFICATE},
+        missing=(Missing("attack", "cloak, purifier, sface", "RuntimeError: it fell over"),),
+        inapplicable=tuple(
+            Inapplicable(key, "video-average-4", "the same picture each time") for key in ("identity", BLUR, PIXELATE)
+        ),
+        left_out=("a.jpg: no face",),
+        deviations=("Data: 60 people, synthetic heads; published: 50.",),
+        curves=Curves("curves.safetensors", tuple(one[1] for one in attacks)),
+        cost=(
+            *(
+                CostRow(kind="protect", protector=key, seconds_per_image=0.004, fit_s=0.0, latency_p95_s=0.0123)
+                for key in PROTECTORS
+            ),
+            CostRow(kind="attack", protector=CLOAK, attacker="preprocess", recogniser="sface", fit_s=2.0, embed_s=1.5),
+        ),
+        tables=tuple(_survey_row(key) for key in PROTECTORS),
+        comparisons=(
+            Comparison(
+                combination="CP",
+                first=CLOAK,
+                second=ENCODER,
+                difference=-0.5,
+                ci95=(-0.6, -0.4),
+                p=0.0005,
+                p_holm=0.001,
+            ),
+        ),
+        recognisers={"sface": made.recogniser(), "faceres": made.recogniser()},
+        manifest=Manifest(
+            code_sha256="00" * 32,
+            faces={
+                "test": PartFacts(
+                    source="heads",
+                    licence="CC0-1.0",
+                    images=120,
+                    identities=(1, 2),
+                    content_sha256="ef" * 32,
+                    images_sha256="fe" * 32,
+                )
             },
-            BLUR: None,
-        },
-        "missing": [{"stage": "attack", "what": "cloak, purifier, sface", "reason": "RuntimeError: it fell over"}],
-        "inapplicable": [
-            {"protector": key, "attacker": "video-average-4", "reason": "the same picture each time"}
-            for key in ("identity", BLUR, PIXELATE)
-        ],
-        "left_out": ["a.jpg: no face"],
-        "deviations": ["Data: 60 people, synthetic heads; published: 50."],
-        "curves": {"file": "curves.safetensors", "points": points},
-        "cost": [
-            {
-                "kind": "protect",
-                "protector": key,
-                "attacker": None,
-                "recogniser": None,
-                "seconds_per_image": 0.004,
-                "fit_s": 0.0,
-                "latency_p95_s": 0.0123,
-                "images_per_s": None,
-            }
-            for key in PROTECTORS
-        ]
-        + [
-            {
-                "kind": "attack",
-                "protector": CLOAK,
-                "attacker": "preprocess",
-                "recogniser": "sface",
-                "fit_s": 2.0,
-                "embed_s": 1.5,
-            }
-        ],
-        "tables": [
-            {
-                "protector": key,
-                "source": source,
-                "threats": threats,
-                "auxiliary_data": "none",
-                "stores": "nothing",
-                "open_set": 0.41,
-                "latency_p95_s": 0.0123,
-                "real_time": True,
-                "scalability_images_per_s": None,
-                "hardware": "sensor" in threats,
-                "target_asr": None,
-                "person_specific": None,
-                "leakage": [{"share": 0.1, "psr_net": 0.25, "ci95": [0.2, 0.3]}],
-                "api": None,
-            }
-            for key, (source, _, threats, _) in PROTECTORS.items()
-        ],
-        "comparisons": [
-            {
-                "combination": "CP",
-                "first": CLOAK,
-                "second": ENCODER,
-                "difference": -0.5,
-                "ci95": [-0.6, -0.4],
-                "p": 0.0005,
-                "p_holm": 0.001,
-            }
-        ],
-        "manifest": {
-            "faces_hash": "cd" * 32,
-            "faces": {"test": {"people": PEOPLE, "sha256": "ef" * 32}},
-            "thresholds": {"sface": [threshold], "faceres": [threshold]},
-            "weights": {"sface": "12" * 32, "faceres": "34" * 32},
-        },
-    }
+            faces_hash="cd" * 32,
+            thresholds=thresholds,
+            weights={"sface": "12" * 32, "faceres": "34" * 32},
+        ),
+    )
     arrays = {
-        "fmr": fmr,
-        "fnmr": np.array(fnmr),
-        "people": np.array(people),
+        "fmr": FMR,
+        "fnmr": np.array([one[2] for one in attacks]),
+        "people": np.array([one[3] for one in attacks]),
         "identities": np.arange(PEOPLE),
         "strip_identity": rng.random((6, 16, 16, 3)),
         f"strip_{ENCODER}": rng.random((6, 16, 16, 3)),
@@ -409,9 +442,16 @@ def test_the_same_run_gives_the_same_bytes(page: str) -> None:
 def test_the_page_names_no_folder_of_the_machine(undrawn: None) -> None:
     summary, arrays = example()
     reason = f"PSR_net of {ENCODER} is no number"
-    summary["gates"][f"equal-noise/{ENCODER}/sface"] = {"passed": False, "reason": reason}
-    summary["missing"].append({"stage": "attack", "what": f"{ENCODER}, purifier, sface", "reason": reason})
-    summary["headline"][ENCODER]["PP"]["verdict"] = f"no claim (equal-noise: {reason})"
+    name = f"equal-noise/{ENCODER}/sface"
+    said = summary.headline[ENCODER]
+    assert said.linkage is not None
+    refused = replace(said.linkage, verdict="no claim", reason=f"equal-noise: {reason}")
+    summary = replace(
+        summary,
+        gates={**summary.gates, name: Gate(name, False, reason)},
+        missing=(*summary.missing, Missing("attack", f"{ENCODER}, purifier, sface", reason)),
+        headline={**summary.headline, ENCODER: replace(said, linkage=refused)},
+    )
     page = judgement_report.render(summary, arrays)
     assert "/somewhere" not in page
     text = Page(page).text
@@ -422,7 +462,7 @@ def test_the_page_names_no_folder_of_the_machine(undrawn: None) -> None:
 def test_pictures_are_of_synthetic_heads_only(undrawn: None) -> None:
     summary, arrays = example()
     assert "data:image" in judgement_report.render(summary, arrays)
-    summary["mode"] = "photos"
+    summary = replace(summary, mode="photos")
     with pytest.raises(OptiShieldError, match=r"on photographs shows no picture; drop the arrays strip_"):
         judgement_report.render(summary, arrays)
     page = judgement_report.render(summary, {k: v for k, v in arrays.items() if not k.startswith("strip_")})
@@ -430,31 +470,45 @@ def test_pictures_are_of_synthetic_heads_only(undrawn: None) -> None:
     assert "Photographs from a folder; none of them is on this page." in page
 
 
-@pytest.mark.parametrize("gone", [*sorted(example()[0]), *sorted(set(example()[1]) - {"fmr"})])
-def test_anything_may_be_missing(gone: str, undrawn: None) -> None:
+def _empty(value: object) -> object:
+    return {tuple: (), dict: {}, str: ""}[type(value)]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        *(one.name for one in fields(Summary) if isinstance(getattr(made.summary(), one.name), tuple | dict)),
+        "exploratory",
+        *sorted(set(example()[1]) - {"fmr"}),
+    ],
+)
+def test_anything_may_be_empty(gone: str, undrawn: None) -> None:
     summary, arrays = example()
-    summary.pop(gone, None)
-    if gone in ("curves", "rows", "protectors", "headline"):
-        arrays = {}
-    arrays.pop(gone, None)
-    if gone != "mode":
-        assert Page(judgement_report.render(summary, arrays)).open == []
+    if gone in arrays:
+        del arrays[gone]
     else:
-        with pytest.raises(OptiShieldError, match="on photographs"):
-            judgement_report.render(summary, arrays)
+        summary = replace(summary, **{gone: _empty(getattr(summary, gone))})
+    assert Page(judgement_report.render(summary, arrays)).open == []
+
+
+def test_the_page_of_a_stored_summary_is_that_of_the_fresh_one(page: str) -> None:
+    summary, arrays = example()
+    stored = json.loads(json_bytes(summary.to_json(), "summary"))
+    assert Summary.from_json(stored) == summary
+    assert judgement_report.render(Summary.from_json(stored), arrays) == page
 
 
 def test_an_empty_evaluation_still_gives_a_page() -> None:
-    parsed = Page(judgement_report.render({}, {}))
+    parsed = Page(judgement_report.render(made.summary(), {}))
     assert parsed.open == []
-    assert parsed.headings == []
+    assert parsed.headings == ["Thresholds and hashes"]
 
 
 def test_what_was_not_measured_is_said_and_is_not_zero(undrawn: None) -> None:
     summary, arrays = example()
-    for row in summary["rows"]:
-        row |= {"psr_net": None, "ci95": None, "ssim": None, "verdict": "no claim (nobody is matched clean)"}
-    summary["headline"] = {key: {"verdict": {"label": "no claim", "reason": ""}, "claims": {}} for key in PROTECTORS}
+    blank = {"psr_net": None, "ci95": None, "ssim": None, "verdict": "no claim", "reason": "nobody is matched clean"}
+    rows = tuple(replace(row, **blank) for row in summary.rows)
+    summary = replace(summary, rows=rows, headline=dict.fromkeys(PROTECTORS, made.headline("no claim")))
     text = Page(judgement_report.render(summary, arrays)).text
     assert "no attack could be judged" in text
     assert "not measured" in text
@@ -520,8 +574,8 @@ def test_a_vacuous_certificate_is_called_so_beside_the_best_attack(undrawn: None
     text = Page(judgement_report.render(summary, arrays)).text
     # The best attack on the encoder leaves .71 of evasion, so it names .29.
     assert "model-based 74% VACUOUS 4.31 bits, M = 60 people, T = 4 frames 29%" in text
-    summary["certificates"][ENCODER] |= {"max_success": 0.04, "vacuous": False}
-    summary["certificates"][ENCODER] |= {"tier": "certified", "bits": None, "delta": 0.5, "frames": 1}
+    strict = replace(CERTIFICATE, max_success=0.04, vacuous=False, tier="certified", bits=None, delta=0.5, frames=1)
+    summary = replace(summary, certificates={ENCODER: strict})
     text = Page(judgement_report.render(summary, arrays)).text
     assert "VACUOUS" not in text
     assert "certified 4.0% δ = 0.5, M = 60 people, T = 1 frame 29%" in text
@@ -529,55 +583,57 @@ def test_a_vacuous_certificate_is_called_so_beside_the_best_attack(undrawn: None
 
 def test_an_attack_with_more_frames_than_the_certificate_is_not_held_against_it(undrawn: None) -> None:
     summary, _ = example()
-    for row in summary["rows"]:
-        if row["frames"] > 1:
-            row["rank1"] = 0.9
-    found = [judgement_tables.certificates(summary)[0]["best"]["rank1"]]
-    summary["certificates"][ENCODER]["frames"] = 1
-    found.append(judgement_tables.certificates(summary)[0]["best"]["rank1"])
+    rows = tuple(replace(row, rank1=0.9) if row.frames > 1 else row for row in summary.rows)
+    found = []
+    for frames in (4, 1):
+        stated = {ENCODER: replace(CERTIFICATE, frames=frames)}
+        best = appendix.certificates(replace(summary, rows=rows, certificates=stated))[0].best
+        found.append(None if best is None else best.rank1)
     assert found == ["90%", "29%"]
 
 
 def test_exploratory_runs_say_so_first(undrawn: None) -> None:
     summary, arrays = example()
-    summary["exploratory"] = "12 tested people are fewer than 30"
+    summary = replace(summary, exploratory="12 tested people are fewer than 30")
     parsed = Page(judgement_report.render(summary, arrays))
     assert parsed.text.count("Exploratory") == 3  # label, headline, sentence
     assert "Exploratory: of 3 protectors 1 withstands every attacker that was tried; 2 are broken." in parsed.text
 
 
-def _verdicts(**verdicts: str) -> dict[str, Any]:
-    entry = {"claimed": True, "attacker": "preprocess", "recogniser": "sface", "psr_net": 0.5, "low": 0.4}
-    return {
-        "headline": {
-            name: {
-                "CP": {**entry, "verdict": verdict.partition(" today ")[0]},
-                "verdict": {"label": verdict.partition(" today ")[2] or "protects"},
-            }
-            for name, verdict in verdicts.items()
+def _verdicts(**verdicts: tuple[str, str]) -> Summary:
+    return made.summary(
+        headline={
+            name: made.headline(today, evasion=made.worst(verdict=verdict))
+            for name, (verdict, today) in verdicts.items()
         },
-        "protectors": {name: {"control": name == "idle"} for name in verdicts},
-    }
+        protectors={name: made.method(control=name == "idle") for name in verdicts},
+    )
 
 
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        ({"idle": "broken"}, "Controls only: no protector was judged."),
-        ({"a": "broken", "idle": "control"}, "The protector a is broken by preprocess."),
-        ({"a": "protects, strong"}, "The protector a withstands every attacker that was tried."),
-        ({"a": "withstands today strong"}, "The protector a withstands every attacker that was tried."),
+        ({"idle": ("broken", "control")}, "Controls only: no protector was judged."),
+        ({"a": ("broken", "protects"), "idle": ("control", "control")}, "The protector a is broken by preprocess."),
+        ({"a": ("strong", "protects")}, "The protector a withstands every attacker that was tried."),
+        ({"a": ("withstands", "strong")}, "The protector a withstands every attacker that was tried."),
         # The worst attack is above its own bar, but a weaker attacker is not below the higher one for today's attacks.
-        ({"a": "withstands today fails"}, "No claim for a."),
-        ({"a": "withstands today no claim"}, "No claim for a."),
-        ({"a": "no claim (weak)"}, "No claim for a."),
-        ({"a": "not shown"}, "No claim for a."),
-        ({"a": "broken", "b": "broken"}, "All 2 protectors are broken by their strongest attacker."),
-        ({"a": "protects", "b": "withstands"}, "All 2 protectors withstand every attacker that was tried."),
-        ({"a": "broken", "b": "not shown"}, "Of 2 protectors 1 is broken; 1 allows no claim."),
+        ({"a": ("withstands", "fails")}, "No claim for a."),
+        ({"a": ("withstands", "no claim")}, "No claim for a."),
+        ({"a": ("no claim", "protects")}, "No claim for a."),
+        ({"a": ("not shown", "protects")}, "No claim for a."),
+        (dict.fromkeys("ab", ("broken", "protects")), "All 2 protectors are broken by their strongest attacker."),
+        (
+            {"a": ("protects", "protects"), "b": ("withstands", "protects")},
+            "All 2 protectors withstand every attacker that was tried.",
+        ),
+        (
+            {"a": ("broken", "protects"), "b": ("not shown", "protects")},
+            "Of 2 protectors 1 is broken; 1 allows no claim.",
+        ),
     ],
 )
-def test_the_headline_says_no_more_than_the_verdicts(verdicts: dict[str, str], said: str) -> None:
+def test_the_headline_says_no_more_than_the_verdicts(verdicts: dict[str, tuple[str, str]], said: str) -> None:
     assert judgement.sentence(_verdicts(**verdicts)) == said
 
 
@@ -591,20 +647,22 @@ def test_protectors_come_before_controls_and_count_where_they_claim_least() -> N
 
 
 def test_the_waterfall_keeps_the_least_that_earlier_levels_left() -> None:
-    row = {"combination": "CP", "frames": 1, "ci95": [0, 1], "recogniser": "sface", "protector": "a", "unseen": None}
-    rows = [
-        {**row, "level": "K0", "attacker": "a", "psr_net": 0.75},
-        {**row, "level": "K0", "attacker": "b", "psr_net": 0.5},
-        {**row, "level": "K1", "attacker": "c", "psr_net": 0.625},
-        {**row, "level": "K2", "attacker": "d", "psr_net": 0.25, "recogniser": "other", "unseen": True},
-        {**row, "level": "K3", "attacker": "e", "psr_net": None},
-    ]
-    (one,) = judgement.standings({"protectors": {"a": {}}, "rows": rows})
+    rows = (
+        made.row(0.75, protector="a", level="K0", attacker="a"),
+        made.row(0.5, protector="a", level="K0", attacker="b"),
+        made.row(0.625, protector="a", level="K1", attacker="c"),
+        made.row(0.25, protector="a", level="K2", attacker="d", recogniser="other", unseen=True),
+        made.row(None, protector="a", level="K3", attacker="e"),
+    )
+    (one,) = judgement.standings(made.summary(protectors={"a": made.method()}, rows=rows))
     steps = judgement.waterfall(one)
-    assert [(s.before, s.left, s.attacker) for s in steps] == [
-        (1.0, 0.5, "b"), (0.5, 0.5, "c"), (0.5, 0.25, "d"), (0.25, 0.25, ""), (0.25, 0.25, "d"),
-    ]  # fmt: skip
-    assert [s.level for s in steps if math.isnan(s.value)] == ["K3"]
+    assert [(step.name, step.before, step.left, step.row and step.row.attacker) for step in steps] == [
+        ("K0", 1.0, 0.5, "b"),
+        ("K1", 0.5, 0.5, "c"),
+        ("K2", 0.5, 0.25, "d"),
+        ("K3", 0.25, 0.25, None),
+        ("unseen", 0.25, 0.25, "d"),
+    ]
 
 
 def test_the_worst_decile_of_people_is_marked() -> None:
@@ -634,9 +692,8 @@ def test_names_stay_at_their_height_where_they_can() -> None:
 
 def test_a_point_without_interval_or_quality_does_not_break_the_chart(undrawn: None) -> None:
     summary, arrays = example()
-    for row in summary["rows"]:
-        if row["protector"] == MILD:
-            row["ssim"] = None
+    rows = tuple(replace(row, ssim=None) if row.protector == MILD else row for row in summary.rows)
+    summary = replace(summary, rows=rows)
     assert "No place here, as quality or protection was not measured: cloak (budget=0.02)." in judgement_report.render(
         summary, arrays
     )
@@ -644,8 +701,7 @@ def test_a_point_without_interval_or_quality_does_not_break_the_chart(undrawn: N
 
 def test_names_cannot_carry_markup(undrawn: None) -> None:
     summary, arrays = example()
-    summary["run"] = "<b>run</b>"
-    summary["missing"][0]["reason"] = "<script>alert(1)</script>"
+    summary = replace(summary, run="<b>run</b>", missing=(Missing("attack", "a", "<script>alert(1)</script>"),))
     page = judgement_report.render(summary, arrays)
     assert "<b>run</b>" not in page and "<script" not in page
 
@@ -670,7 +726,7 @@ def test_wrong_arrays_are_refused(name: str, value: np.ndarray, message: str, un
 
 
 def test_the_file_goes_into_the_run_folder(tmp_path: Path, undrawn: None) -> None:
-    assert judgement_report.write_judgement(tmp_path, {"run": "a"}, {}) == tmp_path / "report.html"
+    assert judgement_report.write_judgement(tmp_path, made.summary(), {}) == tmp_path / "report.html"
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
@@ -685,15 +741,13 @@ def test_labels_leave_settings_and_drop_folders() -> None:
     [(0.0, "0%"), (1e-5, "<0.1%"), (0.034, "3.4%"), (0.5, "50%"), (0.956, "95.6%"), (0.99999, ">99.9%"), (None, "–")],
 )
 def test_rates_are_finer_near_their_ends_and_never_rounded_to_certainty(share: float | None, shown: str) -> None:
-    assert judgement_tables.rate(share) == shown
+    assert texts.rate(share) == shown
 
 
 def test_only_whole_names_of_protectors_are_replaced() -> None:
-    summary = {"protectors": {"noise:l2=4": {}, "noise:l2=4,px=64": {}}}
+    summary = made.summary(protectors=dict.fromkeys(("noise:l2=4", "noise:l2=4,px=64"), made.method()))
     said = "noise:l2=4.1, noise:l2=4 and noise:l2=4,px=64 beat noise:l2=4."
-    assert judgement_tables.readable(said, summary) == (
-        "noise:l2=4.1, noise (l2=4) and noise (l2=4, px=64) beat noise (l2=4)."
-    )
+    assert texts.readable(said, summary) == ("noise:l2=4.1, noise (l2=4) and noise (l2=4, px=64) beat noise (l2=4).")
 
 
 def test_costs_add_up_and_empty_columns_are_left_out() -> None:
@@ -715,9 +769,8 @@ def test_what_is_left_of_use_stands_beside_the_quality() -> None:
         "expression_agreement": 0.5462, "nme_increase": -0.0004, "kid": 0.0224, "kid_sd": 0.0016, "kid_photos": 120,
         "utility_photos": 120, "gender_accuracy": None,
     }  # fmt: skip
-    for row in summary["rows"]:
-        row |= measured if row["protector"] == MILD else dict.fromkeys(measured)
-    table = judgement_tables.quality(judgement.standings(summary))
+    rows = tuple(replace(row, **measured) if row.protector == MILD else row for row in summary.rows)
+    table = judgement_tables.quality(judgement.standings(replace(summary, rows=rows)))
     mine = next(row for row in table if row["name"] == judgement.label(MILD))
     assert {key: value for key, value in mine.items() if key not in ("name", "SSIM")} == {
         "same gender read": "90.8%",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from evaluation.image_attackers.restorers import GenericRestorer, Restorer, degr
 from evaluation.image_attackers.scratch import ScratchProtected
 from evaluation.image_attackers.subtract import SubtractAverage
 from evaluation.image_attackers.views import FlipTta
+from evaluation.labels import Level
 from evaluation.photos import Knowledge, Photos
 from faces.alignment import template
 from faces.detection import Detection
@@ -202,7 +204,7 @@ def test_description_and_tiers(name: str) -> None:
     for tier in ("smoke", "standard", "full"):
         attacker = make_attacker(name, tier)  # type: ignore[arg-type]
         assert attacker.name == name
-        assert attacker.level in {"K0", "K1", "K2", "K3", "K4"}
+        assert attacker.level in get_args(Level)
         assert all((attacker.knowledge, attacker.budget, attacker.control))
         assert attacker.frames == (int(name.rpartition("-")[2]) if name.startswith("video") else 1)
 

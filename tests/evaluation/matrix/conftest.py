@@ -38,7 +38,7 @@ def small(**changes: Any) -> EvaluateConfig:
 
 @pytest.fixture
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """Run the matrix: (folder name, changes of the configuration) -> summary; the cache is that of the test."""
+    """Run the matrix: (folder name, changes of the configuration) -> summary as JSON; the cache is that of the test."""
     monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
     # Workers that other tests left behind would keep the environment, and so the weights, of those tests.
     get_reusable_executor().shutdown(wait=True)
@@ -58,7 +58,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
             else RunFolder.create(verb="evaluate", slug="test", out=folder, **common)
         )
         try:
-            return evaluate(
+            found = evaluate(
                 config,
                 store,
                 make_protector=matrix_fakes.make_protector,
@@ -67,6 +67,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
                 make_attacker=matrix_fakes.make_attacker,
                 load_recogniser=matrix_fakes.load_recogniser,
             )
+            return found.to_json()
         finally:
             store.close()
 

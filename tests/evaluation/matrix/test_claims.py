@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from evaluation.measures.gates import Gate, claim_verdict
 from evaluation.measures.statistics import Interval
+from evaluation.records import Claim, EqualNoise, Evidence, Inapplicable, Method, PoisonRow, Row
 from evaluation.verdicts.claims import own_claims
+from tests.evaluation import made
 
 
 @pytest.mark.parametrize(
@@ -31,44 +34,49 @@ def test_a_claim_holds_by_its_lower_limit(
 ) -> None:
     interval = None if value is None else Interval(*value, people=40)
     gates = [Gate("judge", judge, "strong"), Gate("noise", noise, "beaten")]
-    assert claim_verdict(interval, 0.8, gates, exploratory)[0] == verdict
+    assert claim_verdict(interval, 0.8, gates, exploratory).label == verdict
 
 
-def _said(*threats: str, control: bool = False, surrogates: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"threats": list(threats), "control": control, "settings": {}, "surrogates": list(surrogates)}
-
-
-def _plain(protector: str, recogniser: str, psr: float, **more: Any) -> dict[str, Any]:
-    return {
-        "protector": protector, "recogniser": recogniser, "combination": "CP", "level": "K0", "frames": 1,
-        "attacker": "as-published", "psr_net": psr, "ci95": [psr - 0.1, psr + 0.05], "psr": psr, "tar_clean": 0.98,
-        "identities": 40, "unseen": recogniser == "judge", "verdict": "broken", **more,
+def _plain(protector: str, recogniser: str, psr: float, **more: Any) -> Row:
+    given = {
+        "protector": protector, "recogniser": recogniser, "ci95": (psr - 0.1, psr + 0.05),
+        "unseen": recogniser == "judge", "verdict": "broken", **more,
     }  # fmt: skip
+    return made.row(psr, **given)
 
 
-def _victim(protector: str, victim: str, countermeasure: str, verdict: str, weak: bool = False) -> dict[str, Any]:
-    return {
-        "protector": protector, "victim": victim, "countermeasure": countermeasure, "unseen": True, "delta": 0.9,
-        "delta_ci95": [0.85, 0.95], "accuracy": 0.1, "accuracy_clean": 0.9, "delta_noise": 0.1, "verdict": verdict,
-        "reason": "because", "weak": weak,
-    }  # fmt: skip
+def _victim(protector: str, victim: str, countermeasure: str, verdict: str, weak: bool = False) -> PoisonRow:
+    return made.poison_row(
+        protector=protector, victim=victim, countermeasure=countermeasure, verdict=verdict, weak=weak
+    )
 
 
-def _gates(*weak: str) -> dict[str, dict[str, Any]]:
-    gates = {
-        f"{name}/{judge}": {"passed": judge not in weak, "reason": "measured"}
-        for name in ("recogniser-strength", "false-match-rate", "label-shuffle", "identity-control")
-        for judge in ("seen", "judge")
-    }
-    gates |= {f"equal-noise/cloak/{judge}": {"passed": True, "reason": "beaten"} for judge in ("seen", "judge")}
-    return gates
+def _gates(*weak: str) -> dict[str, Gate]:
+    names = ("recogniser-strength", "false-match-rate", "label-shuffle", "identity-control")
+    gates = [Gate(f"{name}/{judge}", judge not in weak, "measured") for name in names for judge in ("seen", "judge")]
+    gates += [Gate(f"equal-noise/cloak/{judge}", True, "beaten") for judge in ("seen", "judge")]
+    return {gate.name: gate for gate in gates}
 
 
-def _claims(said: dict[str, Any], rows: Any = (), poisoned: Any = (), gates: Any = None, **more: Any) -> dict[str, Any]:
-    protectors = {"cloak": said, "identity": _said("dodge", control=True)}
-    noise = {"cloak": {"psr_net": {"seen": 0.02}}}
-    given = {"inapplicable": [], "exploratory": "", **more}
-    (claim,) = own_claims(protectors, rows, poisoned, [], noise, gates or _gates(), **given)
+def _claims(
+    said: Method,
+    rows: Sequence[Row] = (),
+    poisoned: Sequence[PoisonRow] = (),
+    gates: dict[str, Gate] | None = None,
+    inapplicable: Sequence[Inapplicable] = (),
+) -> Claim:
+    evidence = Evidence(
+        protectors={"cloak": said, "identity": made.method("dodge", control=True)},
+        recognisers={},
+        scored={},
+        equal_noise={"cloak": EqualNoise("noise:l2=3", "key", 3.0, {}, {"seen": 0.02})},
+        certified={},
+        qualities={},
+        controls=(),
+        exploratory="",
+        seed=0,
+    )
+    (claim,) = own_claims(evidence, rows, poisoned, (), gates or _gates(), inapplicable)
     return claim
 
 
@@ -76,18 +84,18 @@ def test_dodging_holds_before_every_recogniser_or_not_at_all() -> None:
     rows = [_plain("cloak", "seen", 0.95), _plain("cloak", "judge", 0.3), _plain("identity", "seen", 0.0)]
     rows += [_plain("cloak", "seen", 0.0, level="K2"), _plain("cloak", "seen", 0.0, combination="PC")]
     rows += [_plain("cloak", "seen", 0.0, frames=4)]
-    claim = _claims(_said("dodge"), rows)
-    assert [(judge["judge"], judge["unseen"], judge["verdict"], judge["noise"]) for judge in claim["judges"]] == [
+    claim = _claims(made.method("dodge"), rows)
+    assert [(judge.judge, judge.unseen, judge.verdict, judge.noise) for judge in claim.judges] == [
         ("seen", False, "holds", 0.02), ("judge", True, "fails", None),
     ]  # fmt: skip
-    assert (claim["verdict"], claim["bar"], claim["reason"][:6]) == ("fails", 0.8, "judge:")
-    assert claim["judges"][0]["clean"] == pytest.approx(0.02)
+    assert (claim.verdict, claim.bar, claim.reason[:6]) == ("fails", 0.8, "judge:")
+    assert claim.judges[0].clean == pytest.approx(0.02)
     # A recogniser that fails its gate does not judge.
-    alone = _claims(_said("dodge"), rows, gates=_gates("judge"))
-    assert (alone["verdict"], [judge["weak"] for judge in alone["judges"]]) == ("holds", [False, True])
-    nobody = _claims(_said("dodge"), rows, gates=_gates("judge", "seen"))
-    assert (nobody["verdict"], nobody["reason"]) == ("no claim", "judge: recogniser-strength/judge: measured")
-    assert _claims(_said("dodge"))["verdict"] == "not measured"
+    alone = _claims(made.method("dodge"), rows, gates=_gates("judge"))
+    assert (alone.verdict, [judge.weak for judge in alone.judges]) == ("holds", [False, True])
+    nobody = _claims(made.method("dodge"), rows, gates=_gates("judge", "seen"))
+    assert (nobody.verdict, nobody.reason) == ("no claim", "judge: recogniser-strength/judge: measured")
+    assert _claims(made.method("dodge")).verdict == "not measured"
 
 
 def test_poison_is_judged_by_the_kind_of_victim_that_it_was_made_for() -> None:
@@ -98,28 +106,28 @@ def test_poison_is_judged_by_the_kind_of_victim_that_it_was_made_for() -> None:
         _victim("cloak", "nearest/seen", "as-is", "not shown"),
         _victim("other", "scratch", "as-is", "fails"),
     ]
-    claim = _claims(_said("poison"), poisoned=poisoned)
-    assert (claim["verdict"], claim["reason"]) == ("holds", "scratch: because")
-    assert [judge["judge"] for judge in claim["judges"]] == ["scratch", "scratch, grey", "linear/seen", "nearest/seen"]
-    assert [judge["primary"] for judge in claim["judges"]] == [True, False, False, False]
-    made = _claims(_said("poison", surrogates=("seen",)), poisoned=poisoned)
-    assert (made["verdict"], made["reason"]) == ("fails", "linear/seen: because")
+    claim = _claims(made.method("poison"), poisoned=poisoned)
+    assert (claim.verdict, claim.reason) == ("holds", "scratch: because")
+    assert [judge.judge for judge in claim.judges] == ["scratch", "scratch, grey", "linear/seen", "nearest/seen"]
+    assert [judge.primary for judge in claim.judges] == [True, False, False, False]
+    tuned = _claims(made.method("poison", surrogates=("seen",)), poisoned=poisoned)
+    assert (tuned.verdict, tuned.reason) == ("fails", "linear/seen: because")
     weak = [_victim("cloak", "scratch", "as-is", "no claim", weak=True), *poisoned[1:]]
-    assert _claims(_said("poison"), poisoned=weak)["verdict"] == "no claim"
-    untried = [{"protector": "cloak", "attacker": "scratch", "reason": "too few photographs"}]
-    absent = _claims(_said("poison"), poisoned=poisoned[2:4], inapplicable=untried)
-    assert (absent["verdict"], absent["reason"]) == ("not measured", "too few photographs")
+    assert _claims(made.method("poison"), poisoned=weak).verdict == "no claim"
+    untried = [Inapplicable("cloak", "scratch", "too few photographs")]
+    absent = _claims(made.method("poison"), poisoned=poisoned[2:4], inapplicable=untried)
+    assert (absent.verdict, absent.reason) == ("not measured", "too few photographs")
 
 
 def test_optics_answer_for_every_attack() -> None:
     rows = [
-        _plain("cloak", "seen", 0.99, verdict="protects, strong"),
+        _plain("cloak", "seen", 0.99, verdict="strong"),
         _plain("cloak", "seen", 0.6, level="K2", attacker="trained", verdict="withstands"),
         _plain("cloak", "seen", 0.7, combination="PP", attacker="linked", verdict="not shown"),
         _plain("cloak", "seen", 0.1, combination="PC", verdict="broken"),
     ]
-    claim = _claims(_said("sensor"), rows)
-    assert (claim["verdict"], claim["judges"][0]["judge"]) == ("not shown", "linked, seen")
-    assert _claims(_said("sensor"), rows[:2])["verdict"] == "holds"
-    refused = _plain("cloak", "seen", 0.99, verdict="no claim (equal-noise: as much)")
-    assert _claims(_said("sensor"), [refused])["reason"] == "as-published, seen: equal-noise: as much"
+    claim = _claims(made.method("sensor"), rows)
+    assert (claim.verdict, claim.judges[0].judge) == ("not shown", "linked, seen")
+    assert _claims(made.method("sensor"), rows[:2]).verdict == "holds"
+    refused = _plain("cloak", "seen", 0.99, verdict="no claim", reason="equal-noise: as much")
+    assert _claims(made.method("sensor"), [refused]).reason == "as-published, seen: equal-noise: as much"

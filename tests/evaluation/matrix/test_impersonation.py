@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from evaluation.matrix import impersonation
+from evaluation.records import Imitation, ImpersonationRow
+from ground.gates import Gate
 
 Evaluate = Callable[..., dict[str, Any]]
 
@@ -37,17 +39,20 @@ def test_a_photo_of_the_target_passes_and_a_photo_left_alone_does_not(evaluated:
     assert (table["paste"], table["wish"], table["identity"]) == (1, wish["asr"], None)
 
 
-def _measured(protected: np.ndarray, clean: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
-    sides = {"protected": protected, "clean": clean, "noise": noise}
-    return {
-        "identity": np.repeat(np.arange(40), 2).tolist(),
-        **{name: side.tolist() for name, side in sides.items()},
-        "at": {"0.01": 0.5}, "first": protected.tolist(), "people": 1,
-    }  # fmt: skip
+def _measured(protected: np.ndarray, clean: np.ndarray, noise: np.ndarray) -> Imitation:
+    return Imitation(
+        identity=tuple(np.repeat(np.arange(40), 2).tolist()),
+        clean=tuple(clean.tolist()),
+        protected=tuple(protected.tolist()),
+        noise=tuple(noise.tolist()),
+        at={"0.01": 0.5},
+        first=tuple(protected.tolist()),
+        people=1,
+    )
 
 
-def _row(*sides: np.ndarray, passed: bool | None = True, exploratory: str = "") -> dict[str, Any]:
-    gates = {"recogniser-strength/r": {"passed": passed, "reason": "why"}}
+def _row(*sides: np.ndarray, passed: bool | None = True, exploratory: str = "") -> ImpersonationRow:
+    gates = {"recogniser-strength/r": Gate("recogniser-strength/r", passed, "why")}
     (row,) = impersonation.rows(
         {"cloak": {"r": _measured(*sides)}}, lambda protector, recogniser: False, gates, exploratory, 0
     )
@@ -58,15 +63,15 @@ def test_what_passed_before_is_no_success() -> None:
     place = np.arange(80)
     clean, protected, none = place < 16, place < 64, np.zeros(80, dtype=bool)
     row = _row(protected, clean, none)
-    assert (row["asr"], row["asr_clean"], row["asr_net_noise"]) == (0.8, 0.2, 0)
-    assert row["asr_net"] == pytest.approx(48 / 64)
-    assert row["asr_net_ci95"][0] > 0.5
-    assert (row["verdict"], row["unseen"], row["weak"]) == ("holds", False, False)
+    assert (row.asr, row.asr_clean, row.asr_net_noise) == (0.8, 0.2, 0)
+    assert row.asr_net == pytest.approx(48 / 64)
+    assert row.asr_net_ci95[0] > 0.5
+    assert (row.verdict, row.unseen, row.weak) == ("holds", False, False)
     # Noise that does as much, a weak recogniser, few people: nothing is claimed.
-    assert _row(protected, clean, protected)["reason"].startswith("equal-noise: it passes +0.000")
+    assert _row(protected, clean, protected).reason.startswith("equal-noise: it passes +0.000")
     weak = _row(protected, clean, none, passed=False)
-    assert (weak["verdict"], weak["weak"], weak["reason"]) == ("no claim", True, "recogniser-strength/r: why")
-    assert _row(protected, clean, none, exploratory="few")["verdict"] == "exploratory"
-    assert _row(place < 45, none, none)["verdict"] == "not shown"
-    assert _row(place < 10, none, none)["verdict"] == "fails"
-    assert _row(protected, ~none, none)["asr_net"] is None
+    assert (weak.verdict, weak.weak, weak.reason) == ("no claim", True, "recogniser-strength/r: why")
+    assert _row(protected, clean, none, exploratory="few").verdict == "exploratory"
+    assert _row(place < 45, none, none).verdict == "not shown"
+    assert _row(place < 10, none, none).verdict == "fails"
+    assert _row(protected, ~none, none).asr_net is None

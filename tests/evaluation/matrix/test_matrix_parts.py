@@ -37,6 +37,7 @@ from evaluation.matrix.scoring import (
 from evaluation.matrix.store import Store
 from evaluation.people import Part, check_parts, restore, store
 from evaluation.photos import Photos
+from evaluation.records import Latency
 from evaluation.verdicts import presets, tables
 from evaluation.verdicts.certificates import channel_bits
 from faces.errors import FacesError
@@ -150,10 +151,10 @@ def test_figures_of_an_attack_that_half_succeeds() -> None:
     sides = {False: AXES, True: turned}
     frozen = {0.1: Threshold(0.1, 0.5, 300), 0.01: Threshold(0.01, 0.9, 3000)}
     row = figures(compare(sides, LABELS, "CP"), compare(sides, LABELS, "CC"), frozen, frozen)
-    assert row["psr"] == row["psr_net"] == row["rank1"] == row["psr_net_at_fmr_0.01"] == 0.5
+    assert row.psr == row.psr_net == row.rank1 == row.psr_net_at_fmr["0.01"] == 0.5
     # Each of three turned probes matches one of the two strangers: 3 of 12 impostor comparisons.
-    assert row["fmr"] == pytest.approx(3 / 12)
-    assert (row["tar_clean"], row["identities"], row["probes"], row["chance_rank1"]) == (1, 3, 6, 1 / 3)
+    assert row.fmr == pytest.approx(3 / 12)
+    assert (row.tar_clean, row.identities, row.probes, row.chance_rank1) == (1, 3, 6, 1 / 3)
 
 
 def test_thresholds_need_impostors_enough() -> None:
@@ -254,15 +255,15 @@ def _site(tmp_path: Path) -> Site:
 def test_frames_are_averaged_in_linear_light(tmp_path: Path) -> None:
     site = _site(tmp_path)
     photos = site.part("test").photos
-    one = jobs.protected_photos(site, "test", jobs.protect(site, "noise", "test", 1)["key"])
-    many = jobs.protected_photos(site, "test", jobs.protect(site, "noise", "test", 16)["key"])
+    one = jobs.protected_photos(site, "test", jobs.protect(site, "noise", "test", 1).key)
+    many = jobs.protected_photos(site, "test", jobs.protect(site, "noise", "test", 16).key)
     clean = srgb_to_linear(photos.images().double())
     sd = [float((srgb_to_linear(shown.images().double()) - clean).std()) for shown in (one, many)]
     # The mean of 16 independent frames has a quarter of the noise; clipping and rounding add a little.
     assert sd[1] / sd[0] == pytest.approx(0.25, abs=0.03)
     again = jobs.protect(site, "noise", "test", 1)
     assert again == jobs.protect(site, "noise", "test", 1)
-    assert again["images"] == 16
+    assert again.images == 16
     dark, light = torch.tensor(0.1), torch.tensor(0.9)
     mean = linear_to_srgb((srgb_to_linear(dark) + srgb_to_linear(light)) / 2)
     assert float(mean) > 0.6  # and not .5
@@ -299,8 +300,8 @@ def test_latency_and_throughput_by_hand() -> None:
     assert tables.percentile([0.01] * 18 + [0.05, 0.2]) == 0.2
     assert tables.percentile([0.01] * 19 + [0.2]) == pytest.approx(0.2)
     assert tables.percentile([0.01] * 39 + [0.2]) == 0.01
-    assert tables.throughput({"1": 0.3, "2": 0.5, "4": 0.9}) == pytest.approx(5)
-    assert tables.throughput({"1": 0.3}) is None
+    assert tables.throughput({1: 0.3, 2: 0.5, 4: 0.9}) == pytest.approx(5)
+    assert tables.throughput({1: 0.3}) is None
 
 
 def test_slow_protectors_are_timed_on_fewer_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,10 +317,10 @@ def test_slow_protectors_are_timed_on_fewer_photographs(monkeypatch: pytest.Monk
     site = SimpleNamespace(part=lambda _: part, make_protector=matrix_fakes.make_protector, config=small())
     cost = 0.5
     found = jobs.latency(site, "negative")  # type: ignore[arg-type]
-    assert found == {"single_s": [0.5] * 3, "batch_s": {"1": 0.5, "2": 1.0, "4": 2.0, "8": 4.0, "16": 8.0}}
+    assert found == Latency((0.5,) * 3, {1: 0.5, 2: 1.0, 4: 2.0, 8: 4.0, 16: 8.0})
     cost = 20.0
     asked.clear()
-    assert jobs.latency(site, "negative") == {"single_s": [20.0] * 2, "batch_s": {"1": 20.0, "2": 40.0}}  # type: ignore[arg-type]
+    assert jobs.latency(site, "negative") == Latency((20.0,) * 2, {1: 20.0, 2: 40.0})  # type: ignore[arg-type]
     # One more, at first, to warm up.
     assert asked == [1, 1, 1, 1, 2]
 
@@ -339,7 +340,7 @@ def test_settings_are_checked() -> None:
         assert EvaluateConfig.for_tier(tier).protectors == controls(112)
     for change, text in (
         ({"protectors": ["noise", "noise"]}, "protectors names one of noise, noise twice"),
-        ({"scoring": {"alphas": [0.0]}}, "greater than 0"),
+        ({"scoring": {"alphas": [0.0]}}, "must lie between 0 and 1"),
         ({"people": {**small().people.model_dump(), "gallery_captures": 4}}, "no probe is left"),
     ):
         with pytest.raises(ValidationError, match=text):

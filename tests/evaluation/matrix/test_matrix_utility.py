@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from evaluation import EvaluationError
-from evaluation.matrix import quality, utility
+from evaluation.matrix import utility
 from evaluation.matrix.jobs import Site
 from evaluation.matrix.scoring import Labels, compare, figures, open_set
 from evaluation.matrix.store import Store
 from evaluation.measures.metrics import unit
 from evaluation.measures.threshold import Threshold
 from evaluation.photos import Photos
+from evaluation.records import QualityColumns
 from faces import weights
 from faces.samples import FaceSet, five_points
 from faces.synthetic.identity import draw_identity
@@ -85,7 +86,7 @@ def test_figures_of_use_by_hand(tmp_path: Path, networks: None) -> None:
     photos = _photos()
     shown = _white(photos, torch.arange(len(photos)) % 4 == 3)  # one of the two probes of each person
     assert torch.equal(photos.gallery, photos.faces.capture < 2)
-    found = utility.measure(_site(tmp_path), photos, shown)
+    found, reasons = utility.measure(_site(tmp_path), photos, shown)
     assert found["utility_photos"] == 68
     assert found["gender_agreement"] == found["expression_unchanged"] == 0.5
     assert found["expression_agreement"] == pytest.approx(0.75)  # half of them share .2 + .3
@@ -96,8 +97,8 @@ def test_figures_of_use_by_hand(tmp_path: Path, networks: None) -> None:
     men = torch.tensor([draw_identity(0, FIRST + k).male > 0.5 for k in range(34)])
     assert 0 < int(men.sum()) < 34
     assert found["gender_accuracy_clean"] == found["gender_accuracy"] == pytest.approx(0.5)
-    assert set(found["not_measured"]) == {"gender_balanced_agreement"}
-    assert "at least 2 classes" in found["not_measured"]["gender_balanced_agreement"]
+    assert set(reasons) == {"gender_balanced_agreement"}
+    assert "at least 2 classes" in reasons["gender_balanced_agreement"]
 
 
 def test_balanced_agreement_weighs_both_answers_alike(tmp_path: Path, networks: None) -> None:
@@ -122,7 +123,7 @@ def test_without_marked_landmarks_the_clean_answer_is_the_truth(tmp_path: Path, 
 
 def test_nothing_is_lost_where_nothing_was_changed(tmp_path: Path, networks: None) -> None:
     photos = _photos()
-    found = utility.measure(_site(tmp_path), photos, photos)
+    found, _ = utility.measure(_site(tmp_path), photos, photos)
     assert (found["gender_agreement"], found["expression_agreement"]) == (1, pytest.approx(1))
     assert found["nme_increase"] == 0
     # Sums over subsets, which a linear algebra may round one way or the other.
@@ -132,21 +133,21 @@ def test_nothing_is_lost_where_nothing_was_changed(tmp_path: Path, networks: Non
 def test_absent_weights_give_none_and_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path))
     photos = _photos(8)
-    found = utility.measure(_site(tmp_path, recognisers=["absent"]), photos, photos)
-    reasons = found.pop("not_measured")
-    assert set(found) == set(utility.COLUMNS)
-    assert set(found.values()) == {None}
+    found, reasons = utility.measure(_site(tmp_path, recognisers=["absent"]), photos, photos)
+    assert found == {}
     for name, column in (("age-gender", "gender_agreement"), ("face-expression", "expression_agreement"),
                          ("face-landmark-68", "nme_increase")):  # fmt: skip
         assert f"run: optishield weights fetch {name}" in reasons[column]
     assert "8 people are fewer than 30" in reasons["kid"]
-    enough = utility.measure(_site(tmp_path, recognisers=["absent"]), _photos(), _photos())
-    assert "its weights were not fetched" in enough["not_measured"]["kid"]
+    _, reasons = utility.measure(_site(tmp_path, recognisers=["absent"]), _photos(), _photos())
+    assert "its weights were not fetched" in reasons["kid"]
 
 
 def test_rows_carry_the_columns_and_reasons_stay_outside(evaluated: Evaluate) -> None:
     rows = evaluated(protectors=["identity", "negative"], attackers=["as-published"])["rows"]
-    assert all(set(quality.COLUMNS) <= set(row) and "not_measured" not in row for row in rows)
+    columns = {one.name for one in fields(QualityColumns)}
+    assert set(utility.COLUMNS) < columns
+    assert all(columns <= set(row) and "not_measured" not in row for row in rows)
     distance = {row["protector"]: row["kid"] for row in rows}
     assert distance["identity"] == pytest.approx(0, abs=1e-12)
     assert distance["negative"] > 0.1
@@ -193,10 +194,11 @@ def test_misses_of_an_open_set_by_hand() -> None:
     scores = rows[~gallery] @ rows[gallery].T
     best = np.sort(scores[1::2, ::2].max(axis=1))
     cut = best[int(np.ceil(601 * 0.95)) - 1]
-    assert found["fpir"] == 0.05
-    assert found["fnir"] == pytest.approx((scores.diagonal()[::2] <= cut).mean())
-    assert 0.05 < found["fnir"] < 0.95
-    assert found["fnir_ci95"][0] < found["fnir"] < found["fnir_ci95"][1]
+    assert found is not None
+    assert found.fpir == 0.05
+    assert found.missed.value == pytest.approx((scores.diagonal()[::2] <= cut).mean())
+    assert 0.05 < found.missed.value < 0.95
+    assert found.missed.low < found.missed.value < found.missed.high
 
 
 def test_faces_not_acquired_are_misses_but_for_a_guess() -> None:
@@ -209,18 +211,19 @@ def test_faces_not_acquired_are_misses_but_for_a_guess() -> None:
     matched = np.einsum("nd,nd->n", sides[False][mated], sides[False][mated - 1])
     best = np.sort((sides[False][~labels.gallery][1::2] @ sides[False][labels.gallery][::2].T).max(axis=1))
     missed = (matched[300:] <= best[int(np.ceil(601 * 0.95)) - 1]).sum()
-    assert found["fnir"] == pytest.approx((300 * (1 - 0.05 / 600) + missed) / 600)
-    assert found["fnir"] > whole["fnir"]
+    assert found is not None and whole is not None
+    assert found.missed.value == pytest.approx((300 * (1 - 0.05 / 600) + missed) / 600)
+    assert found.missed.value > whole.missed.value
 
 
 @pytest.mark.parametrize(("people", "probes"), [(1198, 1), (400, 3), (2, 700)])
 def test_too_few_independent_searches_support_no_rate(people: int, probes: int) -> None:
     sides, labels = _noisy(people, probes, 24)
-    assert open_set(compare(sides, labels, "CC")) == {"fnir": None, "fnir_ci95": None, "fpir": None}
+    assert open_set(compare(sides, labels, "CC")) is None
 
 
 def test_rows_name_misses_of_the_open_set() -> None:
     sides, labels = _noisy(6, 2, 24)
     pairs, frozen = compare(sides, labels, "CC"), {0.1: Threshold(0.1, 0.5, 300)}
     row = figures(pairs, pairs, frozen, frozen)
-    assert (row["fnir"], row["fnir_ci95"], row["fpir"]) == (None, None, None)
+    assert (row.fnir, row.fnir_ci95, row.fpir) == (None, None, None)

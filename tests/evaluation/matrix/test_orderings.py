@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from evaluation.config import EvaluateConfig, Preset
+from evaluation.labels import Combination, Level
 from evaluation.matrix import poison
 from evaluation.matrix.poison import AS_IS, SCRATCH
 from evaluation.measures.quality import ssim
+from evaluation.records import PoisonRow, Scored, Triple
 from evaluation.verdicts import orderings
 from evaluation.verdicts.orderings import EQUAL_SSIM, STATEMENTS, decide
+from tests.evaluation import made
 from tests.evaluation.matrix import matrix_fakes
 
 Evaluate = Callable[..., dict[str, Any]]
@@ -49,10 +52,10 @@ def _config(preset: Preset, *protectors: str) -> EvaluateConfig:
     return EvaluateConfig.for_preset(preset, "smoke").model_copy(update={"protectors": protectors})
 
 
-def _poisoned(**accuracy: float) -> list[dict[str, Any]]:
+def _poisoned(**accuracy: float) -> list[PoisonRow]:
     wobble = 0.01 * SPREAD
     return [
-        {"protector": name, "victim": victim, "countermeasure": countermeasure, "people": (value + wobble).tolist()}
+        made.poison_row(protector=name, victim=victim, countermeasure=countermeasure, people=tuple(value + wobble))
         for name, value in accuracy.items()
         for victim, countermeasure in ((SCRATCH, "grey"), (SCRATCH, AS_IS), ("linear/r", AS_IS))
     ]
@@ -63,33 +66,35 @@ def test_the_first_experiment_reads_trained_recognisers() -> None:
     poisoned = _poisoned(**{"em:budget=uniform": 0.2, "rem": 0.6, "opom": 0.5})
     found = orderings.orderings(_config("S1", "rem", "opom", "em:budget=uniform", "em"), {}, poisoned, similar)
     # PSR of OPOM is .5, of EM .8, of REM .4; DFPP was not run; EM is .03 less similar than REM.
-    assert [(row["first"], row["relation"], row["second"], row["judge"], row["verdict"]) for row in found] == [
+    assert [(row.first, row.relation, row.second, row.judge, row.verdict) for row in found] == [
         ("opom", "below", "em:budget=uniform", SCRATCH, "replicated"),
         ("opom", "below", "rem", SCRATCH, "contradicted"),
         ("opom", "below", "dfpp", SCRATCH, "not measured"),
         ("em:budget=uniform", "equal", "rem", "", "contradicted"),
     ]
-    assert found[0]["difference"] == pytest.approx(-0.3)
-    assert (found[0]["value_first"], found[0]["value_second"]) == (pytest.approx(0.5), pytest.approx(0.8))
-    assert (found[2]["difference"], found[2]["reason"]) == (None, "PSR of dfpp was not measured")
-    assert found[3]["margin"] == EQUAL_SSIM
+    assert found[0].difference == pytest.approx(-0.3)
+    assert (found[0].value_first, found[0].value_second) == (pytest.approx(0.5), pytest.approx(0.8))
+    assert (found[2].difference, found[2].reason) == (None, "PSR of dfpp was not measured")
+    assert found[3].margin == EQUAL_SSIM
     alone = orderings.orderings(_config("S1", "em"), {}, [], {})
-    assert {row["verdict"] for row in alone} == {"not measured"}
-    assert orderings.orderings(EvaluateConfig.for_tier("smoke"), {}, poisoned, similar) == []
+    assert {row.verdict for row in alone} == {"not measured"}
+    assert orderings.orderings(EvaluateConfig.for_tier("smoke"), {}, poisoned, similar) == ()
 
 
-def _attack(level: str, frames: int, psr: float) -> dict[str, Any]:
-    return {"rows": [{"level": level, "frames": frames}], "people": {"CP": psr + 0.01 * SPREAD}}
+def _attack(level: Level, frames: int, psr: float) -> Scored:
+    row = made.scored_row(psr, level=level, frames=frames)
+    people: dict[Combination, np.ndarray] = {"CP": psr + 0.01 * SPREAD}
+    return Scored(rows=(row,), det={}, people=people, identities=(), leakage=(), templates=())
 
 
 def test_the_second_experiment_reads_recognisers_as_published() -> None:
     psr = {"apf": 0.9, "tip-im": 0.5, "fawkes": 0.1}
-    scored = {(name, "plain", r): _attack("K0", 1, value) for name, value in psr.items() for r in ("one", "two")}
-    scored |= {(name, "video", "one"): _attack("K0", 4, 1 - value) for name, value in psr.items()}
-    scored |= {(name, "trained", "one"): _attack("K2", 1, 1 - value) for name, value in psr.items()}
+    scored = {Triple(name, "plain", r): _attack("K0", 1, value) for name, value in psr.items() for r in ("one", "two")}
+    scored |= {Triple(name, "video", "one"): _attack("K0", 4, 1 - value) for name, value in psr.items()}
+    scored |= {Triple(name, "trained", "one"): _attack("K2", 1, 1 - value) for name, value in psr.items()}
     similar = {"apf": [0.99] * 9, "tip-im": [0.9] * 9, "fawkes": [0.95] * 9}
     found = orderings.orderings(_config("S2", *psr), scored, [], similar)
-    assert [(row["figure"], row["judge"], row["verdict"]) for row in found] == [
+    assert [(row.figure, row.judge, row.verdict) for row in found] == [
         ("SSIM", "", "replicated"), ("SSIM", "", "contradicted"), ("PSR", "one", "replicated"),
         ("PSR", "two", "replicated"), ("PSR", "one", "replicated"), ("PSR", "two", "replicated"),
     ]  # fmt: skip

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from evaluation.matrix import poison
-from evaluation.matrix.poison import ADVERSARIAL, AS_IS, SCRATCH, Learnt, ScratchVictim, TrainingBudget
+from evaluation.matrix.poison import ADVERSARIAL, AS_IS, SCRATCH, Learnt, ScratchVictim, TrainingBudget, Victim
 from evaluation.measures.gates import LEAST_ACCURACY, LEAST_ACCURACY_LOW
 from evaluation.photos import Photos
+from evaluation.records import PoisonRow
 from faces.samples import five_points
 from tests.evaluation.matrix import matrix_fakes
 
@@ -109,13 +110,13 @@ def _learnt(right: np.ndarray, clean: np.ndarray, noise: np.ndarray | None = Non
     people = np.repeat(np.arange(40), 5)
     return Learnt(
         people,
-        {(SCRATCH, AS_IS): clean.tolist()},
-        {("cloak", SCRATCH, AS_IS): right.tolist()},
-        {} if noise is None else {("cloak", SCRATCH): noise.tolist()},
+        {(Victim(SCRATCH), AS_IS): clean.tolist()},
+        {("cloak", Victim(SCRATCH), AS_IS): right.tolist()},
+        {} if noise is None else {("cloak", Victim(SCRATCH)): noise.tolist()},
     )
 
 
-def _row(learnt: Learnt, exploratory: str = "") -> dict[str, Any]:
+def _row(learnt: Learnt, exploratory: str = "") -> PoisonRow:
     (row,) = poison.rows(learnt, lambda protector, recogniser: None, [], exploratory, 0)
     return row
 
@@ -124,25 +125,25 @@ def test_figures_by_hand() -> None:
     clean = np.tile([1, 1, 1, 1, 0], 40)
     right = np.where(np.arange(200) % 10 == 0, 1, 0)  # one of ten, every second person
     row = _row(_learnt(right, clean, clean))
-    assert (row["accuracy"], row["accuracy_clean"], row["chance"], row["psr"]) == (0.1, 0.8, 1 / 40, 0.9)
-    assert row["delta"] == pytest.approx((0.8 - 0.1) / (0.8 - 0.025))
-    assert row["delta_noise"] == 0
-    assert row["people"][:2] == [0.2, 0]
-    assert (row["verdict"], row["weak"], row["unseen"]) == ("holds", False, True)
-    assert _row(_learnt(right, clean, clean), "too few")["verdict"] == "exploratory"
+    assert (row.accuracy, row.accuracy_clean, row.chance, row.psr) == (0.1, 0.8, 1 / 40, 0.9)
+    assert row.delta == pytest.approx((0.8 - 0.1) / (0.8 - 0.025))
+    assert row.delta_noise == 0
+    assert row.people[:2] == (0.2, 0)
+    assert (row.verdict, row.weak, row.unseen) == ("holds", False, True)
+    assert _row(_learnt(right, clean, clean), "too few").verdict == "exploratory"
     # What noise does as well, and what was not compared with noise, earns nothing.
     for noise in (right, None):
         refused = _row(_learnt(right, clean, noise))
-        assert (refused["verdict"], refused["reason"][:12]) == ("no claim", "equal-noise:")
+        assert (refused.verdict, refused.reason[:12]) == ("no claim", "equal-noise:")
     same = _row(_learnt(clean, clean, clean), "too few")
-    assert (same["delta"], same["delta_ci95"], same["verdict"]) == (0, [0, 0], "fails")
+    assert (same.delta, same.delta_ci95, same.verdict) == (0, (0, 0), "fails")
     weak = np.tile([1, 1, 0, 0, 0], 40)
     assert LEAST_ACCURACY > 0.4 < LEAST_ACCURACY_LOW
     found = _row(_learnt(right, weak, weak))
-    assert (found["verdict"], found["weak"], found["reason"][:16]) == ("no claim", True, "victim-strength:")
-    assert poison.gates(_learnt(right, weak))["victim-strength/scratch"]["passed"] is False
+    assert (found.verdict, found.weak, found.reason[:16]) == ("no claim", True, "victim-strength:")
+    assert poison.gates(_learnt(right, weak))["victim-strength/scratch"].passed is False
     guessing = _row(_learnt(right, np.zeros(200)))
-    assert (guessing["delta"], guessing["verdict"]) == (None, "no claim")
+    assert (guessing.delta, guessing.verdict) == (None, "no claim")
 
 
 def test_poison_is_told_from_what_only_looks_like_it(evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
