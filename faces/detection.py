@@ -18,6 +18,15 @@ from faces.errors import FacesError
 _LONGEST_SIDE = 1024
 #: Side of the second, coarser pass over an image without a hit: finds faces that fill a large photo.
 _COARSE_SIDE = 320
+#: Score from which a face that was seen upright is taken for upright. Of 15 faces in 24 turns each, the right turn had
+#: .93 to .96, and every turn that was off by more than 60 degrees at most .91, whatever the detector made of it.
+SURE_SCORE = 0.93
+#: By how much a face that lies turned must be seen better in its own turn than in any other.
+SURE_MARGIN = 0.02
+#: Turns in degrees at which a face is looked at to find out which way up it is.
+_TURNS_DEG = tuple(range(0, 360, 45))
+#: A turn that is this far away is another one.
+_OTHER_TURN_DEG = 60.0
 #: Side of the window, twice the face, in which the points of every face are found again. With a face of 250 pixels
 #: the points of a photo and of its mirror image differ least (.045 of the eye distance; .14 at 112 pixels).
 _WINDOW_SIDE = 500
@@ -36,6 +45,17 @@ class Detection:
     box: NDArray[np.float32]
     points5: NDArray[np.float32]
     score: float
+
+    @property
+    def roll_deg(self) -> float:
+        """By how much the head is turned clockwise as the image is seen, -180..180 degrees: 0 is upright."""
+        # From the middle of the mouth to that of the eyes, which also a face in profile shows apart.
+        x, y = self.points5[:2].mean(0) - self.points5[3:].mean(0)
+        return math.degrees(math.atan2(float(x), -float(y)))
+
+
+class UnsureError(FacesError):
+    """A face of which cannot be told which way up it is."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -56,6 +76,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if image is None:
         raise FacesError(f"{path} is not a readable image ({data.size} bytes); convert it to JPEG or PNG.")
     return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
+
+
+def _apart(first: Detection, second: Detection) -> float:
+    """Angle in degrees between the rolls of two faces, 0..180."""
+    return abs((first.roll_deg - second.roll_deg + 180) % 360 - 180)
 
 
 class FaceDetector:
@@ -103,6 +128,78 @@ class FaceDetector:
             found = self._at_scale(image, _COARSE_SIDE / longest)
         found = [self._refine(image, face) for face in found]
         return sorted(found, key=lambda face: -float(face.box[2] * face.box[3]))
+
+    def settle(self, image: NDArray[np.uint8], face: Detection) -> Detection:
+        """The same face with points that are right however the head is turned.
+
+        The detector also finds faces that lie on their side or upside down, but puts eyes and mouth where an upright
+        face would have them. So the face is looked at in several turns, and the one that is seen best counts.
+
+        Args:
+            image: (H, W, 3) RGB uint8.
+            face: A detection in this image.
+
+        Raises:
+            UnsureError: It is seen as well in another turn.
+        """
+        if face.score >= SURE_SCORE:
+            return face
+        seen = [face] + [one for turn in _TURNS_DEG if (one := self.look(image, face, turn)) is not None]
+        best = max(seen, key=lambda one: one.score)
+        # Once more as it is turned, since the turns are coarse.
+        again = self.look(image, best, best.roll_deg)
+        if again is not None and again.score >= best.score - SURE_MARGIN and _apart(again, best) < _OTHER_TURN_DEG:
+            best = again
+        others = [one.score for one in seen if _apart(one, best) > _OTHER_TURN_DEG]
+        # Nearly all faces in photographs are upright, so only the others must stand out.
+        if abs(best.roll_deg) > _OTHER_TURN_DEG and others and best.score < max(others) + SURE_MARGIN:
+            raise UnsureError(
+                f"which way up the face at ({best.points5[:, 0].mean():.0f}, {best.points5[:, 1].mean():.0f}) is "
+                f"cannot be told (scores {best.score:.2f} and {max(others):.2f}); turn the photo upright"
+            )
+        return best
+
+    def look(self, image: NDArray[np.uint8], face: Detection, turn_deg: float) -> Detection | None:
+        """A face as it is seen in a window around it, turned counter-clockwise; None if none is seen there.
+
+        Args:
+            image: (H, W, 3) RGB uint8.
+            face: Where to look, and how large the face is.
+            turn_deg: Turn of the window; a head turned clockwise by so much is upright in it.
+        """
+        side = 2 * float(max(face.box[2], face.box[3]))
+        centre = (face.box[:2] + face.box[2:] / 2).astype(np.float64) - 0.5
+        # The surroundings first, reduced by area where they are large: turning alone would alias.
+        low = np.clip(np.floor(centre - 0.75 * side), 0, None).astype(int)
+        high = np.ceil(centre + 0.75 * side).astype(int) + 1
+        part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
+        scale = _WINDOW_SIDE / side
+        if scale < 1:
+            size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+            factor = np.array(size) / part.shape[1::-1]
+            part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+        else:
+            factor = np.ones(2)
+        # Pixel of the window = matrix @ pixel of the image + shift.
+        turn, rest = math.radians(turn_deg), max(1.0, scale)
+        turning = rest * np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+        middle = (_WINDOW_SIDE - 1) / 2
+        inside = (centre - low + 0.5) * factor - 0.5
+        window = cv2.warpAffine(
+            part, np.hstack([turning, (middle - turning @ inside)[:, None]]), (_WINDOW_SIDE, _WINDOW_SIDE)
+        )
+        matrix = turning * factor
+        shift = middle - matrix @ centre
+        found = self._at_scale(np.asarray(window, np.uint8), 1.0)
+        near = [one for one in found if bool((np.abs(one.box[:2] + one.box[2:] / 2 - middle) < one.box[2:] / 2).all())]
+        if not near:
+            return None
+        best = max(near, key=lambda one: one.score)
+        back = np.linalg.inv(matrix)
+        points5 = ((best.points5 - shift) @ back.T).astype(np.float32)
+        corner = (best.box[:2] + best.box[2:] / 2 - 0.5 - shift) @ back.T + 0.5 - best.box[2:] / scale / 2
+        box = np.concatenate([corner, best.box[2:] / scale]).astype(np.float32)
+        return Detection(box, points5, best.score)
 
     def _refine(self, image: NDArray[np.uint8], face: Detection) -> Detection:
         """The same face as seen in a window around it; the first detection where the window shows none."""

@@ -46,6 +46,8 @@ class Recogniser:
         channel_order: "RGB" or "BGR".
         weights_hash: SHA-256 of the weight file, for the record of an evaluation.
         differentiable: whether gradients pass.
+        matches_from: Cosine from which two photographs count as matched where nothing was calibrated on the photographs
+            at hand; None where nobody measured it (docs/decisions/0011-verify-thresholds.md).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Recogniser:
     channel_order: str
     weights_hash: str
     differentiable: bool = True
+    matches_from: float | None = None
 
     @property
     def reserved(self) -> bool:
@@ -130,6 +133,10 @@ def _frozen(network: nn.Module) -> nn.Module:
 _FACERES_EYES = 0.4
 
 
+#: Cosines from which a recogniser counts as matching; who adds a recogniser measures its own as record 0011 says.
+_MATCHES_FROM = {"sface": 0.29, "dlib-resnet": 0.88, "faceres": 0.56}
+
+
 def _sface() -> Recogniser:
     return Recogniser(
         name="sface",
@@ -141,6 +148,7 @@ def _sface() -> Recogniser:
         value_range=SFace.value_range,
         channel_order=SFace.channel_order,
         weights_hash=weights.info("sface").sha256,
+        matches_from=_MATCHES_FROM["sface"],
     )
 
 
@@ -155,6 +163,7 @@ def _dlib_resnet() -> Recogniser:
         value_range=DlibResNet.value_range,
         channel_order=DlibResNet.channel_order,
         weights_hash=weights.info("dlib-resnet").sha256,
+        matches_from=_MATCHES_FROM["dlib-resnet"],
     )
 
 
@@ -172,6 +181,7 @@ def _faceres() -> Recogniser:
         value_range=FaceRes.value_range,
         channel_order=FaceRes.channel_order,
         weights_hash=weights.info("faceres").sha256,
+        matches_from=_MATCHES_FROM["faceres"],
     )
 
 
@@ -189,6 +199,26 @@ def load_recogniser(name: str) -> Recogniser:
     Raises:
         FacesError: if the name is unknown, or the weights are missing or damaged.
     """
+    _check_known(name)
+    return _LOADERS[name]()
+
+
+def matching_from(name: str) -> float:
+    """The cosine from which a recogniser counts as matching (:attr:`Recogniser.matches_from`); loads no weights.
+
+    Raises:
+        FacesError: There is no such recogniser, or nobody measured its threshold.
+    """
+    _check_known(name)
+    threshold = _MATCHES_FROM.get(name)
+    if threshold is None:
+        raise FacesError(
+            f"The recogniser {name} has no threshold from which it counts as matching, so it cannot judge single "
+            "photographs; measure it as docs/decisions/0011-verify-thresholds.md says."
+        )
+    return threshold
+
+
+def _check_known(name: str) -> None:
     if name not in _LOADERS:
         raise FacesError(f"There is no recogniser {name!r}; choose one of {', '.join(_LOADERS)}.")
-    return _LOADERS[name]()

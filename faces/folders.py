@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from faces.alignment import similarity
 from faces.detection import Detection, FaceDetector, read_image
 from faces.errors import FacesError
+from faces.files import PHOTO_SUFFIXES, named_like_photo
 from faces.samples import FaceSet, linear_to_srgb, srgb_to_linear
 
 _LOG = logging.getLogger(__name__)
-
-#: File names that are taken for photographs; others are passed over.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 #: Where the five points of a straight synthetic head lie, as fractions of the frame: eye distance .265 of the width,
 #: eyes above the middle. Photos are scaled and shifted to match, so both sources fill the frame alike.
@@ -88,7 +86,7 @@ def load_folder(
     resampled in linear light. Of several faces the one in the middle of the photograph counts, as in LFW.
 
     Args:
-        path: folder with one sub-folder per person; see :data:`SUFFIXES` for the files that are read.
+        path: folder with one sub-folder per person; see :data:`faces.files.PHOTO_SUFFIXES` for the files that are read.
         size: side of the frames in pixels.
         min_photos: people with fewer usable photographs are left out; 2 makes a gallery and a probe.
         strict: raise at the first photograph or person that cannot be used, instead of collecting it in ``refused``.
@@ -202,11 +200,11 @@ def list_people(path: Path) -> dict[str, list[Path]]:
         raise FacesError(
             f"{path} holds {loose} photographs but no folders; put the photographs of each person into a folder."
         )
-    raise FacesError(f"{path} holds no photographs; expected PERSON/PHOTO with one of {', '.join(SUFFIXES)}.")
+    raise FacesError(f"{path} holds no photographs; expected PERSON/PHOTO with one of {', '.join(PHOTO_SUFFIXES)}.")
 
 
 def _is_photo(file: Path) -> bool:
-    return file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    return file.is_file() and named_like_photo(file) and not file.name.startswith(".")
 
 
 def _load_photo(file: Path, person: str, size: int, detector: FaceDetector) -> _Photo:

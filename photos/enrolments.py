@@ -6,20 +6,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from faces.protection import Enrolling, Protector
-from ground.errors import describe_os_error
+from ground.errors import GroundError, describe_os_error
 from ground.files import write_new
+from ground.parse import json_of
 from photos.errors import PhotoError
 from protectors.registry import make_protector
 
 #: Key of the one entry of metadata: with several, their order, and so the bits of the file, would be random.
 _KEY, _KIND = "enrolment", "optishield enrolment 1"
+
+#: Sides of frames that an enrolment may have: no method works on smaller ones, and larger ones only fill the memory.
+SMALLEST_PX, LARGEST_PX = 32, 2048
+
+_AGAIN = "make one with: optishield enroll PHOTO... --out FILE"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +33,12 @@ class Enrolment:
     """A person as one method keeps them.
 
     Attributes:
-        method: the protector's name with its settings, as it was given.
-        settings: what the protector declared then; another result means that the method has changed.
-        px: side of the frames.
-        photos: how many were used.
-        seed: of everything random.
-        kept: tensors of :meth:`Enrolling.enrolment`.
+        method: The protector's name with its settings, as it was given.
+        settings: What the protector declared then; another result means that the method has changed.
+        px: Side of the frames in pixels.
+        photos: How many photos were used.
+        seed: Seed for all random numbers drawn for the enrolment.
+        kept: Tensors of :meth:`faces.protection.Enrolling.enrolment`.
     """
 
     method: str
@@ -47,7 +53,7 @@ def write_enrolment(path: Path, enrolment: Enrolment) -> None:
     """Write the file, never over an existing one; missing folders are made. It holds no photo and no name.
 
     Raises:
-        PhotoError: there is such a file, or it cannot be written.
+        PhotoError: There is such a file, or it cannot be written.
     """
     about = {
         "kind": _KIND,
@@ -57,7 +63,7 @@ def write_enrolment(path: Path, enrolment: Enrolment) -> None:
         "photos": enrolment.photos,
         "seed": enrolment.seed,
     }
-    kept = {name: value.contiguous() for name, value in enrolment.kept.items()}
+    kept = {name: value.cpu().contiguous() for name, value in enrolment.kept.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, save(kept, metadata={_KEY: json.dumps(about)}))
@@ -71,33 +77,60 @@ def read_enrolment(path: Path) -> Enrolment:
     """Read the file.
 
     Raises:
-        PhotoError: it cannot be read, or is no such file.
+        PhotoError: It cannot be read, or is no such file.
     """
     try:
         # Opened once before, because safetensors does not say why a file cannot be.
         with path.open("rb"), safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {})[_KEY])
+            told = json_of((file.metadata() or {})[_KEY], str(path))
+            about = _checked(told)
             kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        if told["kind"] != _KIND:
-            raise ValueError(told["kind"])
-        settings = tuple((str(name), str(value)) for name, value in told["settings"])
-        return Enrolment(str(told["method"]), settings, int(told["px"]), int(told["photos"]), int(told["seed"]), kept)
     except OSError as error:
         raise PhotoError(describe_os_error(error)) from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise PhotoError(f"{path} is no enrolment; make one with: optishield enroll PHOTO... --out FILE") from error
+    except (SafetensorError, KeyError, TypeError, GroundError, RecursionError) as error:
+        raise PhotoError(f"{path} is no enrolment; {_AGAIN}") from error
+    except _WrongError as error:
+        raise PhotoError(f"{path} is no enrolment that can be used: {error}; {_AGAIN}") from error
+    return Enrolment(about["method"], about["settings"], about["px"], about["photos"], about["seed"], kept)
+
+
+class _WrongError(Exception):
+    """What an enrolment says of itself cannot be."""
+
+
+def _checked(told: Any) -> dict[str, Any]:
+    """What a file says of itself, if each part of it can be."""
+    if not isinstance(told, dict) or told.get("kind") != _KIND:
+        raise KeyError("kind")
+    for name, least, most in (("px", SMALLEST_PX, LARGEST_PX), ("photos", 1, 2**31), ("seed", 0, 2**63)):
+        value = told.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _WrongError(f"{name} must be a whole number from {least} to {most}, and is {_short(value)}")
+    if not isinstance(told.get("method"), str):
+        raise _WrongError(f"method must be a text, and is {_short(told.get('method'))}")
+    settings = told.get("settings")
+    if not isinstance(settings, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in settings
+    ):
+        raise _WrongError(f"settings must be pairs of texts, and are {_short(settings)}")
+    return {**told, "settings": tuple((name, value) for name, value in settings)}
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def enrolled(enrolment: Enrolment, path: Path) -> Protector:
     """The protector, ready for the person.
 
     Args:
-        enrolment: from :func:`read_enrolment`.
-        path: its file, for errors.
+        enrolment: What :func:`read_enrolment` gave.
+        path: Its file, for errors.
 
     Raises:
-        PhotoError: the method is made otherwise today.
-        ProtectorError: there is no such method, or it does not take what was kept.
+        PhotoError: The method is made otherwise today, or does not take what was kept.
+        ProtectorError: There is no such method.
     """
     protector = make_protector(enrolment.method)
     if protector.declaration.settings != enrolment.settings or not isinstance(protector, Enrolling):
@@ -105,5 +138,8 @@ def enrolled(enrolment: Enrolment, path: Path) -> Protector:
             f"{path} was made by {enrolment.method} with settings that this version no longer has; enrol the person "
             "again."
         )
-    cast(Enrolling, protector).enrol(enrolment.kept)
+    try:
+        cast(Enrolling, protector).enrol(enrolment.kept)
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise PhotoError(f"{path} holds something that {enrolment.method} did not make; {_AGAIN}") from error
     return protector

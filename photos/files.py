@@ -1,8 +1,8 @@
 """Photos of people as files: read as they are, written with other pixels and nothing that shows the old ones.
 
-A result keeps format, orientation, colour profile, transparency, resolution and Exif
-(:mod:`photos.metadata`). Everything else that a file can hold is left out, because previews hide there: XMP,
-Photoshop blocks, comments, further pictures (MPF), and whatever follows the picture.
+A result keeps format, orientation, colour profile, transparency, resolution and what it may of the Exif
+(:mod:`photos.metadata`). Everything else that a file can hold is left out, because previews and names hide there: XMP,
+IPTC and other Photoshop blocks, comments and texts, further pictures (MPF), and whatever follows the picture.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from ground.errors import describe_os_error, one_line
 from ground.files import write_new
 from photos.errors import PhotoError
-from photos.metadata import Exif, rebuilt
+from photos.heif import is_heif, open_heif
+from photos.metadata import Exif, Keep, rebuilt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: The largest photo that is read: three bytes a pixel, held once, and once more while it is written.
+#: The largest photo that is read: three bytes a pixel, held as it was, with protected faces, and while it is written.
 LARGEST_PIXELS = 150_000_000
 
 #: Quality of a JPEG as it is written, without reduced colour. Half the colour resolution (4:2:0), or less quality,
@@ -44,6 +45,7 @@ _KINDS = "JPEG, PNG, WebP, TIFF or BMP"
 _LEFT_OUT = {
     "xmp": "XMP", "XML:com.adobe.xmp": "XMP", "photoshop": "Photoshop blocks", "comment": "comment", "mp": "previews",
     "Raw profile type exif": "Exif in a text", "Raw profile type xmp": "XMP", "Raw profile type iptc": "IPTC",
+    "iptc": "IPTC",
 }  # fmt: skip
 
 _BROKEN = (
@@ -56,15 +58,15 @@ class Photo:
     """A photo and what its file says of it.
 
     Attributes:
-        path: where it was read.
-        stored: (H, W, 3) uint8 as the file holds it; may be changed in place.
+        path: Where it was read.
+        stored: (H, W, 3) uint8 as the file holds it.
         alpha: (H, W) uint8 transparency, or None.
-        grey: whether the file holds one channel, so that a result is reduced to one.
-        kind: format in the words of Pillow.
-        exif: what of its Exif stays.
-        extras: colour profile and resolution, in the words of Pillow.
-        tables: quantisation of a JPEG.
-        left_out: what the file held and a result will not, for people.
+        grey: Whether the file holds one channel, so that a result is reduced to one.
+        kind: Format of a result in the words of Pillow.
+        exif: What of its Exif stays.
+        extras: Colour profile and resolution, in the words of Pillow.
+        tables: Quantisation of a JPEG.
+        left_out: What the file held and a result will not, in words for people.
     """
 
     path: Path
@@ -79,37 +81,50 @@ class Photo:
 
     @property
     def upright(self) -> NDArray[np.uint8]:
-        """The pixels as people see them: a view of ``stored``, so a change of one changes the other."""
+        """The pixels (H, W, 3) as people see them; a view of ``stored``."""
         return _turned(self.stored, self.exif.orientation)
 
+    def with_upright(self, pixels: NDArray[np.uint8]) -> Photo:
+        """The same photo with other pixels.
 
-def read_photo(path: Path, *, strip_gps: bool = False) -> Photo:
+        Args:
+            pixels: (H, W, 3) as people see them, of the shape of :attr:`upright`.
+        """
+        return replace(
+            self, stored=np.ascontiguousarray(_turned(pixels, _BACK.get(self.exif.orientation, self.exif.orientation)))
+        )
+
+
+def read_photo(path: Path, keep: Keep = Keep.camera) -> Photo:
     """Read a photo for protection.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF or BMP file; its content decides, not its name.
-        strip_gps: leave the place out of the Exif.
+        path: A JPEG, PNG, WebP, TIFF or BMP file, or a HEIC file where pillow-heif is installed; its content decides,
+            not its name.
+        keep: What of its metadata a result keeps.
 
     Raises:
-        PhotoError: it is no such photo, damaged, too large, animated, not 8 bits a channel, or not in RGB or grey.
+        PhotoError: It is no such photo, damaged, too large, animated, not 8 bits a channel, or not in RGB or grey.
         PhotoError: Pillow is not installed.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise PhotoError(describe_os_error(error)) from error
-    return decoded(data, path, strip_gps=strip_gps)
+    return decoded(data, path, keep)
 
 
-def decoded(data: bytes, path: Path, *, strip_gps: bool = False) -> Photo:
+def decoded(data: bytes, path: Path, keep: Keep = Keep.camera) -> Photo:
     """The photo in the bytes of a file; see :func:`read_photo`. ``path`` is for errors."""
     library = pillow()
+    if is_heif(data):
+        return _decoded_heif(data, path, keep)
     # Pillow warns of large photos, which have a limit here, and of damaged metadata, which is not kept.
     with warnings.catch_warnings(action="ignore"):
         try:
             with library.open(BytesIO(data), formats=(*_FORMATS, *_NAMED_ONLY)) as image:
                 _refuse(image, data, path)
-                return _decoded(image, data, path, strip_gps)
+                return _decoded(image, data, path, keep)
         except library.DecompressionBombError as error:
             raise PhotoError(_too_large(path, "more than 178")) from error
         except (PhotoError, MemoryError):
@@ -128,9 +143,7 @@ def encoded(photo: Photo) -> bytes:
         PhotoError: the format cannot hold it.
     """
     library = pillow()
-    image = library.fromarray(photo.stored)
-    if photo.grey:
-        image = image.convert("L")
+    image = library.fromarray(encoded_pixels(photo.stored, grey=photo.grey))
     if photo.alpha is not None:
         image.putalpha(library.fromarray(photo.alpha))
     settings: dict[str, Any] = dict(photo.extras)
@@ -152,6 +165,11 @@ def encoded(photo: Photo) -> bytes:
             f"{photo.path} cannot be written as {photo.kind} ({one_line(str(error))}); convert it to PNG."
         ) from error
     return stream.getvalue()
+
+
+def encoded_pixels(pixels: NDArray[np.uint8], *, grey: bool) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) as a file holds them before compression: (H, W) where it has one channel."""
+    return np.asarray(pillow().fromarray(pixels).convert("L")) if grey else pixels
 
 
 def write_photo(photo: Photo, path: Path) -> None:
@@ -213,16 +231,19 @@ def _depths(image: Image, data: bytes) -> tuple[int, ...]:
     return (16,) if image.mode.startswith(("I", "F")) else (8,)
 
 
-def _decoded(image: Image, data: bytes, path: Path, strip_gps: bool) -> Photo:
+def _decoded(image: Image, data: bytes, path: Path, keep: Keep) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     tiff = kind == "TIFF"
-    exif = rebuilt(data if tiff else image.info.get("exif", b""), strip_gps=strip_gps, interop=not tiff)
-    left_out = {*exif.left_out, *(said for key, said in _LEFT_OUT.items() if key in image.info)}
+    exif = rebuilt(data if tiff else image.info.get("exif", b""), keep, interop=not tiff)
+    left_out = set(exif.left_out)
     if image.format == "MPO":
         left_out.add("previews")
     extras = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
     tables = dict(getattr(image, "quantization", {}))
     image.load()
+    # The texts of a PNG are all known only once its pixels are read.
+    texts = set(getattr(image, "text", {})) - set(_LEFT_OUT)
+    left_out |= {_LEFT_OUT[key] for key in _LEFT_OUT if key in image.info} | ({"texts"} if texts else set())
     grey = image.mode in ("L", "LA", "1")
     alpha = None
     if image.has_transparency_data:
@@ -231,10 +252,25 @@ def _decoded(image: Image, data: bytes, path: Path, strip_gps: bool) -> Photo:
     stored = np.array(image.convert("RGB"))
     if tiff:
         # Pillow turns TIFF upright, and no other format.
-        back = {6: 8, 8: 6}.get(exif.orientation, exif.orientation)
+        back = _BACK.get(exif.orientation, exif.orientation)
         stored = np.ascontiguousarray(_turned(stored, back))
         alpha = None if alpha is None else np.ascontiguousarray(_turned(alpha, back))
     return Photo(path, stored, alpha, grey, kind, exif, extras, tables, tuple(sorted(left_out)))
+
+
+def _decoded_heif(data: bytes, path: Path, keep: Keep) -> Photo:
+    """A HEIC photo, which becomes a JPEG: every program reads it, and few write HEIC."""
+    picture = open_heif(data, path)
+    if picture.width * picture.height > LARGEST_PIXELS:
+        raise PhotoError(_too_large(path, f"{picture.width * picture.height / 1e6:.0f}"))
+    exif = rebuilt(picture.exif, keep, upright=True)
+    extras = {"icc_profile": picture.profile} if picture.profile else {}
+    left_out = tuple(sorted({*exif.left_out, *picture.left_out}))
+    return Photo(path, picture.pixels(), None, False, "JPEG", exif, extras, {}, left_out)
+
+
+#: The orientation that undoes another, where it is not its own inverse.
+_BACK = {6: 8, 8: 6}
 
 
 def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

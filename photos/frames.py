@@ -1,17 +1,16 @@
-"""Faces of a photo: found at any size, cut out as the frames that protectors take, and put back at full resolution."""
+"""Faces of a photo: cut out as the frames that protectors take, and put back at full resolution."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from faces.alignment import similarity
-from faces.detection import Detection, FaceDetector
 from faces.folders import FRAME_POINTS, LARGEST_ENLARGEMENT, crop_face
 
 #: Sides of a frame in pixels where the method does not ask for another: the larger one for faces that have the
@@ -20,9 +19,6 @@ FRAME_PX, SMALL_FRAME_PX = 224, 112
 
 #: Distance of the eyes of a frame, as a share of its side.
 _EYES = FRAME_POINTS[1][0] - FRAME_POINTS[0][0]
-
-#: A photo larger than this is searched in tiles too; the detector reduces neither by more than two.
-TILE_PX, TILE_OVERLAP_PX = 2048, 512
 
 #: Pixels of a window that are computed at a time; bounds memory, 24 bytes each.
 BAND_PIXELS = 2_000_000
@@ -41,70 +37,47 @@ def eye_distance(points5: NDArray[np.float32]) -> float:
     return _EYES / float(turn.abs())
 
 
-def find_faces(detector: FaceDetector, image: Pixels) -> list[Detection]:
-    """Faces of a photo (H, W, 3), largest first, small ones in large photos included.
-
-    The detector reduces a large photo until small faces vanish, so such a photo is also searched tile by tile. Tiles
-    overlap: a face of up to ``TILE_OVERLAP_PX`` lies whole in one of them, and a larger one is seen in the whole photo.
-    """
-    found = detector.detect(image)
-    height, width = image.shape[:2]
-    if max(height, width) > TILE_PX:
-        for top, left in product(_starts(height), _starts(width)):
-            tile = image[top : top + TILE_PX, left : left + TILE_PX]
-            found += [
-                _moved(face, left, top)
-                for face in detector.detect(np.ascontiguousarray(tile))
-                if _whole(face.box, (left, top), tile.shape[1::-1], (width, height))
-            ]
-    kept: list[Detection] = []
-    for face in sorted(found, key=lambda one: -float(one.box[2] * one.box[3])):
-        if not any(same_face(face.box, other.box) for other in kept):
-            kept.append(face)
-    return kept
+def roll_deg(points5: NDArray[np.float32]) -> float:
+    """By how much a face is turned clockwise as the picture is seen, -180..180 degrees, 0 for an upright one."""
+    turn, _ = similarity(torch.tensor(FRAME_POINTS, dtype=torch.float64), torch.from_numpy(points5).double())
+    return math.degrees(math.atan2(float(turn.imag), float(turn.real)))
 
 
-def same_face(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
-    """Whether two boxes (left, top, width, height) share half of the smaller one's area."""
-    near = np.maximum(first[:2], second[:2])
-    far = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
-    shared = float(np.prod(np.clip(far - near, 0, None)))
-    return shared > 0.5 * float(min(np.prod(first[2:]), np.prod(second[2:])))
+def upright_turns(points5: NDArray[np.float32]) -> int:
+    """Quarter turns, counter-clockwise as ``numpy.rot90`` makes them, after which a face is least turned: 0..3."""
+    return round(roll_deg(points5) / 90) % 4
 
 
-def _starts(side: int) -> list[int]:
-    """Where tiles begin: evenly, the last one at the end of the photo."""
-    count = 1 + max(0, -(-(side - TILE_PX) // (TILE_PX - TILE_OVERLAP_PX)))
-    return [round(k * (side - TILE_PX) / (count - 1)) for k in range(count)] if count > 1 else [0]
-
-
-def _moved(face: Detection, left: int, top: int) -> Detection:
-    corner = np.array([left, top], dtype=np.float32)
-    return Detection(np.concatenate([face.box[:2] + corner, face.box[2:]]), face.points5 + corner, face.score)
-
-
-def _whole(box: NDArray[np.float32], corner: Sequence[int], size: Sequence[int], photo: Sequence[int]) -> bool:
-    """Whether a box in a tile is cut by none of the tile's edges, those of the photo apart."""
-    near = (box[:2] > 0) | (np.array(corner) == 0)
-    far = (box[:2] + box[2:] < np.array(size)) | (np.array(corner) + np.array(size) == np.array(photo))
-    return bool(near.all() and far.all())
+def turned_points(points5: NDArray[np.float32], turns: int, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Points (..., 2) of a picture of shape (H, W, ...) after ``numpy.rot90(picture, turns)``."""
+    x, y = points5[..., 0], points5[..., 1]
+    height, width = shape[:2]
+    turned = {
+        0: (x, y), 1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)
+    }[turns % 4]  # fmt: skip
+    return np.stack(turned, axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A face as protectors see it, and where it lies on its photo: frame pixel = scale * photo pixel + shift.
+    """A face as protectors see it, and where it lies on its photo.
+
+    A face that lies sideways or upside down is turned by quarters until it is nearly upright. The frame turned back,
+    ``numpy.rot90(pixels, -turns)``, lies on the photo: pixel of the frame = scale * pixel of the photo + shift.
 
     Attributes:
         pixels: (S, S, 3) uint8, sRGB-encoded; black outside the photo.
-        points5: (5, 2) in the frame.
-        scale: pixels of the frame in one of the photo.
+        points5: (5, 2) in ``pixels``.
+        scale: Pixels of the frame in one of the photo.
         shift: (2,) x, y.
+        turns: Quarter turns, counter-clockwise, from the photo to the frame.
     """
 
     pixels: Pixels
     points5: NDArray[np.float32]
     scale: float
     shift: NDArray[np.float64]
+    turns: int = 0
 
     def window(self, shape: Sequence[int]) -> tuple[int, int, int, int]:
         """Top, bottom, left, right of the photo's pixels (H, W, ...) that lie in the frame."""
@@ -118,38 +91,51 @@ class Frame:
         """The middle of the frame (x, y) in pixels of the photo."""
         return ((len(self.pixels) - 1) / 2 - self.shift) / self.scale
 
+    def turned_back(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Pixels of the frame (S, S, 3) as they lie on the photo."""
+        return np.rot90(pixels, -self.turns).astype(np.float32)
+
 
 def cut_frame(image: Pixels, points5: NDArray[np.float32], px: int) -> Frame:
-    """The frame of a face, as :func:`faces.folders.crop_face` cuts it.
+    """The frame of a face, as :func:`faces.folders.crop_face` cuts it, after as many quarter turns as it needs.
+
+    Args:
+        image: (H, W, 3).
+        points5: (5, 2) points of the face.
+        px: Side of the frame in pixels.
 
     Raises:
-        FacesError: the face is too small (:func:`smallest_eye_distance`).
+        FacesError: The face is too small (:func:`smallest_eye_distance`).
     """
     eyes = eye_distance(points5)
     # Only the surroundings are handed on: the photo may be a turned view, which would be copied whole. The frame
     # reaches 2.1 eye distances from the mean of the points at most.
     low = np.clip(np.floor(points5.mean(0) - 2.2 * eyes - 2), 0, None).astype(int)
     high = np.ceil(points5.mean(0) + 2.2 * eyes + 2).astype(int) + 1
-    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
-    pixels, points, _ = crop_face(part, (points5 - low).astype(np.float32), px)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    turns = upright_turns(points5)
+    near = turned_points((points5 - low).astype(np.float32), turns, part.shape)
+    pixels, points, _ = crop_face(np.ascontiguousarray(np.rot90(part, turns)), near, px)
     scale = _EYES * px / eyes
-    return Frame(pixels, points, scale, points.mean(0) - scale * points5.mean(0, dtype=np.float64))
+    back = turned_points(points, -turns, pixels.shape)
+    return Frame(pixels, points, scale, back.mean(0) - scale * points5.mean(0, dtype=np.float64), turns)
 
 
-def paste(image: Pixels, frames: Sequence[Frame], protected: Sequence[Pixels], *, additive: bool) -> None:
-    """Put protected frames back into their photo, in place.
+def paste(image: Pixels, frames: Sequence[Frame], protected: Sequence[Pixels], *, additive: bool) -> Pixels:
+    """A photo (H, W, 3) with protected frames in it.
 
     Frames are enlarged linearly (or reduced by area where the photo shows the face smaller than the frame), so a
     budget of the largest change is kept. Where frames of neighbours overlap, a pixel belongs to the face whose centre
     is nearest in units of the faces' sizes; it is changed once.
 
     Args:
-        image: (H, W, 3), changed.
-        frames: cut from this image.
+        image: (H, W, 3); stays as it is.
+        frames: Frames that were cut from this image.
         protected: (S, S, 3) uint8 of each.
-        additive: add what was changed and keep the detail of the photo; otherwise the enlarged frame takes the place of
+        additive: Add what was changed and keep the detail of the photo; otherwise the enlarged frame takes the place of
             the photo up to a sharp edge, so that no detail which the method removed comes back.
     """
+    result = np.array(image, order="C")
     windows = [frame.window(image.shape) for frame in frames]
     for index, (frame, after) in enumerate(zip(frames, protected, strict=True)):
         top, bottom, left, right = windows[index]
@@ -158,16 +144,17 @@ def paste(image: Pixels, frames: Sequence[Frame], protected: Sequence[Pixels], *
             for other, near in zip(frames, windows, strict=True)
             if other is not frame and near[0] < bottom and near[1] > top and near[2] < right and near[3] > left
         ]
-        values = after.astype(np.float32) - (frame.pixels.astype(np.float32) if additive else 0)
+        values = frame.turned_back(after) - (frame.turned_back(frame.pixels) if additive else 0)
         across = _weights(left, right, frame, 0) @ values
         step = max(1, BAND_PIXELS // max(1, right - left))
         for row in range(top, bottom, step):
             end = min(row + step, bottom)
             new = np.tensordot(_weights(row, end, frame, 1), across, axes=1)
-            old = image[row:end, left:right]
+            old = result[row:end, left:right]
             new = np.clip(np.rint(new + old if additive else new), 0, 255).astype(np.uint8)
             own = _owned(frame, rivals, (row, end, left, right))
             old[own] = new[own]
+    return result
 
 
 def _weights(start: int, stop: int, frame: Frame, axis: int) -> NDArray[np.float32]:

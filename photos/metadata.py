@@ -3,7 +3,8 @@
 A file can show the unprotected face beside its pixels: as a thumbnail, as a preview in the maker's note, in XMP, in
 Photoshop blocks, or in bytes that no entry points to. So nothing is cut out of the old block: a new one is built
 of the entries below (Exif 3.0, CIPA DC-008; TIFF 6.0), their values copied byte by byte. What is not known to show no
-face is not copied.
+face is not copied. And whoever hides a face does not want its owner's name beside it: unless everything is asked for,
+entries that name people, places or a single device are left out too.
 """
 
 from __future__ import annotations
@@ -11,43 +12,43 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
-ORIENTATION = 0x0112
-_EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
+from photos import exif_tags as tags
+
+
+class Keep(StrEnum):
+    """What of a photo's metadata a result keeps. Orientation, colour and resolution stay with each of them."""
+
+    none = "none"
+    """Nothing else."""
+    camera = "camera"
+    """Camera model, lens, exposure and date: nothing that names a person, a place or a single device."""
+    all = "all"
+    """Every entry that cannot hold a picture, the place and names included."""
+
 
 #: Bytes of one value by the type of an entry: bytes, texts, numbers, fractions.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 129: 1}
 
+#: Types whose values are bytes of any meaning; the others are numbers.
+_BYTES = frozenset({1, 2, 6, 7, 129})
+
+#: Whole numbers that an orientation may be stored as.
+_WHOLE = {1: "B", 3: "H", 4: "I"}
+
 #: Longer values are left out: text and numbers are shorter, a picture of a face is not.
 LONGEST_VALUE = 4096
 
+#: No picture that shows a face is shorter than this.
+_SHORTEST_PICTURE = 64
+
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"ftyp")
 
-# fmt: off
-_IMAGE_TAGS = frozenset({
-    0x010D, 0x010E, 0x010F, 0x0110, ORIENTATION, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C, 0x013E, 0x013F,
-    0x0211, 0x0213, 0x0214, 0x4746, 0x4749, 0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
-})
-_EXIF_TAGS = frozenset({
-    0x829A, 0x829D, 0x8822, 0x8824, 0x8827, *range(0x8830, 0x8836), 0x9000, 0x9003, 0x9004, *range(0x9010, 0x9013),
-    0x9101, 0x9102, *range(0x9201, 0x920B), 0x9214, 0x9286, *range(0x9290, 0x9293), *range(0x9400, 0x9406),
-    *range(0xA000, 0xA005), 0xA20B, 0xA20E, 0xA20F, 0xA210, 0xA214, 0xA215, 0xA217, 0xA300, 0xA301, 0xA302,
-    *range(0xA401, 0xA40B), 0xA40C, 0xA420, *range(0xA430, 0xA43D), 0xA460, 0xA461, 0xA462, 0xA500,
-})
-#: How a TIFF file holds its pixels; said anew by whoever writes them.
-_STRUCTURE = frozenset({
-    *range(0xFE, 0x10D), 0x111, 0x115, 0x116, 0x117, 0x118, 0x119, 0x11C, 0x13D, *range(0x140, 0x146), 0x152, 0x153,
-    *range(0x156, 0x200), 0x212, 0x8773,
-})
-# fmt: on
-#: Where each directory hangs, and what it may hold.
-_FOLDERS = {_EXIF: _EXIF_TAGS, _GPS: frozenset(range(0x20)), _INTEROP: frozenset((1, 2, 0x1000, 0x1001, 0x1002))}
-
-
-_NAMED = {0x927C: "maker's note", 0x02BC: "XMP", 0x8649: "Photoshop blocks", 0x014A: "previews"}
-
 #: A JPEG segment ends here.
-_LONGEST_BLOCK = 65_000
+LONGEST_BLOCK = 65_000
+
+_DAMAGED = "damaged Exif"
 
 
 @dataclass(frozen=True)
@@ -55,124 +56,170 @@ class Exif:
     """What of an Exif block stays.
 
     Attributes:
-        data: a block of its own, beginning with the TIFF header; empty where there is nothing to keep.
-        orientation: 1..8.
-        located: whether the old block holds a GPS directory.
-        left_out: what it held and the new one does not, for people.
+        data: A block of its own, beginning with the TIFF header; empty where there is nothing to keep.
+        orientation: How the stored pixels are turned to be seen, 1..8.
+        left_out: What the old block held and the new one does not, in words for people.
     """
 
     data: bytes = b""
     orientation: int = 1
-    located: bool = False
     left_out: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Entry:
     kind: int
     count: int
     value: bytes
 
 
-def rebuilt(block: bytes, *, strip_gps: bool, interop: bool = True) -> Exif:
+def rebuilt(block: bytes, keep: Keep, *, interop: bool = True, upright: bool = False) -> Exif:
     """The Exif block that may stay, in the byte order of the old one.
 
+    Of a damaged block stays what can be read.
+
     Args:
-        block: from a file, with or without the prefix ``Exif``; may be damaged, then nothing of it stays.
-        strip_gps: leave the GPS directory out.
-        interop: keep the directory that hangs from the Exif directory; Pillow writes it at a wrong place in TIFF files.
+        block: Exif block of a file, with or without the prefix ``Exif``.
+        keep: Which entries stay.
+        interop: Keep the directory that hangs from the Exif directory; Pillow writes it at a wrong place in TIFF files.
+        upright: The pixels were turned upright when they were read, so the orientation says nothing any more.
     """
     block = block.removeprefix(b"Exif\0\0")
     if not block:
         return Exif()
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None or len(block) < 8 or struct.unpack_from(order + "H", block, 2)[0] != 42:
+        return Exif(left_out=(_DAMAGED,))
+    reader = _Reader(block, order, keep)
+    root = reader.root(interop=interop, upright=upright)
+    data = reader.packed(root)
+    if len(data) > LONGEST_BLOCK:
+        root = _Reader(block, order, Keep.none).root(interop=interop, upright=upright)
+        reader.left_out.add("most of the Exif, for its length")
+        data = reader.packed(root)
+    return Exif(data, _orientation(root.entries, order), tuple(sorted(reader.left_out)))
+
+
+def _orientation(entries: dict[int, _Entry], order: str) -> int:
+    entry = entries.get(tags.ORIENTATION)
+    if entry is None or entry.kind not in _WHOLE:
+        return 1
+    value = int(struct.unpack_from(order + _WHOLE[entry.kind], entry.value)[0])
+    return value if 1 <= value <= 8 else 1
+
+
+def _may_be_picture(kind: int, value: bytes) -> bool:
+    """Whether a value may hold a picture: bytes with the mark of one, unless all of it is readable text."""
+    if kind not in _BYTES or len(value) < _SHORTEST_PICTURE or not any(mark in value for mark in _PICTURES):
+        return False
+    text = value.rstrip(b"\0").removeprefix(b"ASCII\0\0\0").removeprefix(b"UNICODE\0")
     try:
-        if order is None or struct.unpack_from(order + "H", block, 2)[0] != 42:
-            raise struct.error("no TIFF header")
-        reader = _Reader(block, order)
-        first, more = reader.folder(reader.number("I", 4), _IMAGE_TAGS)
-        data = reader.rebuild(first, strip_gps, interop)
-    except struct.error:
-        return Exif(left_out=("damaged Exif",))
-    if len(data) > _LONGEST_BLOCK:
-        return Exif(left_out=("Exif, for its length",))
-    if more:
-        reader.left_out.add("Exif thumbnail")
-    return Exif(data, reader.orientation(first), reader.located, tuple(sorted(reader.left_out)))
+        return not text.decode("utf-8").replace("\r", "").replace("\n", "").replace("\t", "").isprintable()
+    except UnicodeDecodeError:
+        return True
 
 
 class _Reader:
-    def __init__(self, block: bytes, order: str) -> None:
-        self._block, self._order = block, order
+    """Reads the directories of a block and notes what it does not keep."""
+
+    def __init__(self, block: bytes, order: str, keep: Keep) -> None:
+        self._block, self._order, self._keep = block, order, keep
         self._pointers: dict[int, int] = {}
         self.left_out: set[str] = set()
-        self.located = False
 
-    def number(self, kind: str, at: int) -> int:
-        return int(struct.unpack_from(self._order + kind, self._block, at)[0])
+    def root(self, *, interop: bool, upright: bool) -> _Folder:
+        """The first directory with those that hang from it."""
+        entries, more = self._folder(self._number("I", 4) or 0, 0)
+        if upright:
+            entries.pop(tags.ORIENTATION, None)
+        if more:
+            self.left_out.add("Exif thumbnail")
+        exif = self._sub(tags.EXIF)
+        inner = {tags.INTEROP: _Folder(self._sub(tags.INTEROP))} if interop and exif is not None else {}
+        subs = {tags.EXIF: _Folder(exif, inner)}
+        if self._keep is Keep.all:
+            subs[tags.GPS] = _Folder(self._sub(tags.GPS))
+        elif tags.GPS in self._pointers:
+            self.left_out.add("place (GPS)")
+        return _Folder(entries, subs)
 
-    def folder(self, at: int, allowed: frozenset[int]) -> tuple[dict[int, _Entry], int]:
-        """Entries of a directory that may stay, and where the next one begins; notes pointers and what is dropped."""
-        found = {}
-        count = self.number("H", at)
-        for place in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, length = (self.number(k, place + more) for k, more in (("H", 0), ("H", 2), ("I", 4)))
-            if tag in _FOLDERS:
-                self._pointers.setdefault(tag, self.number("I", place + 8))
-                continue
-            size = _SIZES.get(kind, 0) * length
-            value = self._value(place + 8, size) if 0 < size <= LONGEST_VALUE else b""
-            if tag in allowed and value and not any(mark in value for mark in _PICTURES):
-                found[tag] = _Entry(kind, length, value)
-            elif tag not in _STRUCTURE:
-                self.left_out.add(_NAMED.get(tag, "Exif entries of other kinds"))
-        return found, self.number("I", at + 2 + 12 * count)
-
-    def rebuild(self, first: dict[int, _Entry], strip_gps: bool, interop: bool) -> bytes:
-        exif = self._sub(_EXIF)
-        inner = {_INTEROP: _Folder(self._sub(_INTEROP))} if exif is not None and interop else {}
-        gps = self._sub(_GPS)
-        self.located = bool(gps)
-        subs = {_EXIF: _Folder(exif, inner), _GPS: _Folder(None if strip_gps else gps)}
-        root = _Folder(first, subs)
+    def packed(self, root: _Folder) -> bytes:
+        """The block that holds this directory."""
         if not root.present():
             return b""
-        head = self._block[:2] + struct.pack(self._order + "HI", 42, 8)
-        return head + root.packed(self._order, 8)
+        return self._block[:2] + struct.pack(self._order + "HI", 42, 8) + root.packed(self._order, 8)
 
-    def orientation(self, first: dict[int, _Entry]) -> int:
-        entry = first.get(ORIENTATION)
-        if entry is None or entry.kind != 3:
-            return 1
-        value = int(struct.unpack_from(self._order + "H", entry.value)[0])
-        return value if 1 <= value <= 8 else 1
+    def _number(self, kind: str, at: int) -> int | None:
+        """The number at an offset; None beyond the end of the block."""
+        try:
+            return int(struct.unpack_from(self._order + kind, self._block, at)[0])
+        except struct.error:
+            return None
+
+    def _folder(self, at: int, which: int) -> tuple[dict[int, _Entry], int]:
+        """Entries of a directory that may stay, and where the next one begins (0: nowhere)."""
+        found: dict[int, _Entry] = {}
+        count = self._number("H", at) if at >= 8 else None
+        if count is None:
+            self.left_out.add(_DAMAGED)
+            return found, 0
+        for place in range(at + 2, at + 2 + 12 * count, 12):
+            if place + 12 > len(self._block):
+                self.left_out.add(_DAMAGED)
+                return found, 0
+            tag, kind, length, offset = struct.unpack_from(self._order + "HHII", self._block, place)
+            if tag in tags.FOLDERS and tag != which:
+                self._pointers.setdefault(tag, offset)
+            elif entry := self._entry(tag, kind, length, place, which):
+                found[tag] = entry
+        return found, self._number("I", at + 2 + 12 * count) or 0
+
+    def _entry(self, tag: int, kind: int, length: int, place: int, which: int) -> _Entry | None:
+        """The entry if it may stay; otherwise it is noted."""
+        if which == 0 and tag in tags.STRUCTURE:
+            return None
+        size = _SIZES.get(kind, 0) * length
+        known = tag in tags.CAMERA[which] or tag in tags.COLOUR[which] or tag in tags.FURTHER[which]
+        allowed = tag in tags.COLOUR[which] or (
+            known if self._keep is Keep.all else self._keep is Keep.camera and tag in tags.CAMERA[which]
+        )
+        if not allowed or not 0 < size <= LONGEST_VALUE:
+            self.left_out.add(self._said(tag, which))
+            return None
+        start = place + 8 if size <= 4 else (self._number("I", place + 8) or 0)
+        value = self._block[start : start + size]
+        if len(value) < size:
+            self.left_out.add(_DAMAGED)
+            return None
+        if _may_be_picture(kind, value):
+            self.left_out.add(self._said(tag, which))
+            return None
+        return _Entry(kind, length, value)
+
+    def _said(self, tag: int, which: int) -> str:
+        if self._keep is Keep.none and tag in tags.CAMERA[which]:
+            return "camera and date"
+        return tags.NAMED.get(tag, "Exif entries of other kinds")
 
     def _sub(self, tag: int) -> dict[int, _Entry] | None:
         if tag not in self._pointers:
             return None
-        return self.folder(self._pointers[tag], _FOLDERS[tag])[0]
-
-    def _value(self, at: int, size: int) -> bytes:
-        start = at if size <= 4 else self.number("I", at)
-        value = self._block[start : start + size]
-        if len(value) < size:
-            raise struct.error("a value ends beyond the block")
-        return value
+        return self._folder(self._pointers[tag], tag)[0]
 
 
 class _Folder:
     """A directory to be written, with those that hang from it."""
 
     def __init__(self, entries: dict[int, _Entry] | None, subs: dict[int, _Folder] | None = None) -> None:
-        self._entries = entries or {}
+        self.entries = entries or {}
         self._subs = {tag: sub for tag, sub in (subs or {}).items() if sub.present()}
 
     def present(self) -> bool:
-        return bool(self._entries or self._subs)
+        return bool(self.entries or self._subs)
 
     def packed(self, order: str, at: int) -> bytes:
         """Its bytes when it begins at this offset: entries in rising order, no next directory, then values."""
-        entries = {**self._entries, **{tag: _Entry(4, 1, b"") for tag in self._subs}}
+        entries = {**self.entries, **{tag: _Entry(4, 1, b"") for tag in self._subs}}
         head, tail = struct.pack(order + "H", len(entries)), b""
         end = at + 2 + 12 * len(entries) + 4
         pack: Callable[..., bytes] = struct.pack

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optishield.console import Json, Quiet, print_json, print_pairs, say
+from optishield.console import Device, Json, Quiet, chosen_device, print_json, print_pairs, say
+from optishield.devices import DeviceName
 from optishield.errors import ConfigError, ExitCode, one_line
 from photos.errors import PhotoError
 
@@ -23,7 +24,8 @@ def enroll(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Photos of one person, or folders of them.")],
     method: Annotated[str, typer.Option(metavar="NAME[:KEY=VALUE,..]", help="A person-specific method.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The enrolment, for protect --enrolment.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")] = 0,
+    device: Device = DeviceName.auto,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,12 +34,14 @@ def enroll(
     Exit code 6: the mask was made, but some photos could not be used.
     """
     from photos.files import pillow
-    from photos.paths import photos_in
+    from photos.paths import check_writable, photos_in
 
     pillow()
-    photos = [file for file, _ in photos_in(paths)]
+    found = photos_in(paths)
+    photos = [file for file, _ in found.photos]
     if out.exists() or out.is_symlink():
         raise PhotoError(f"{out} exists already; name another file with --out.")
+    check_writable(out.parent)
 
     import torch
 
@@ -55,17 +59,21 @@ def enroll(
     if not isinstance(protector, Enrolling):
         raise ConfigError(f"{name} cannot keep what it learns of a person, so it cannot enrol; choose another method.")
     px = protector.photo_px or FRAME_PX
+    computing = chosen_device(device)
     progress = choose_progress(quiet=quiet)
     frames, refused = _frames(photos, FaceDetector(), px, progress)
+    refused += [one.reason for one in found.passed_over]
     if not frames:
         first = f"; the first: {refused[0]}" if refused else ""
         raise PhotoError(f"None of {len(photos)} photos can be used to enrol{first}")
 
-    images = torch.stack([torch.from_numpy(frame.pixels) for frame in frames]).permute(0, 3, 1, 2).float() / 255
-    points5 = torch.stack([torch.from_numpy(frame.points5) for frame in frames])
+    pixels = torch.stack([torch.from_numpy(frame.pixels) for frame in frames]).to(computing)
+    images = pixels.permute(0, 3, 1, 2).float() / 255
+    points5 = torch.stack([torch.from_numpy(frame.points5) for frame in frames]).to(computing)
+    person = torch.zeros(len(frames), dtype=torch.int64, device=computing)
     start = time.perf_counter()
     with progress.stage(f"{name}: making the mask from {len(frames)} photos"):
-        protector.fit(images, points5, torch.zeros(len(frames), dtype=torch.int64), torch.Generator().manual_seed(seed))
+        protector.fit(images, points5, person, torch.Generator().manual_seed(seed))
     seconds = time.perf_counter() - start
     write_enrolment(
         out, Enrolment(method, protector.declaration.settings, px, len(frames), seed, protector.enrolment())
@@ -87,7 +95,8 @@ def _frames(
     """Frames of the photos that show exactly one face, and why the others were refused."""
     from faces.errors import FacesError
     from photos.files import read_photo
-    from photos.frames import cut_frame, find_faces
+    from photos.finding import find_faces
+    from photos.frames import cut_frame
 
     frames: list[Frame] = []
     refused: list[str] = []
@@ -99,10 +108,15 @@ def _frames(
                 if len(found) != 1:
                     shown = f"{len(found)} faces, so whose mask to make is not known" if found else "no face"
                     raise PhotoError(f"{file} shows {shown}; use a photo of the person alone.")
-                frames.append(cut_frame(image, found[0].points5, px))
+                (face,) = found
+                if face.doubt is not None:
+                    raise PhotoError(f"{file}: {face.doubt}.")
+                frames.append(cut_frame(image, face.seen.points5, px))
             except PhotoError as error:
                 refused.append(str(error))
             except FacesError as error:
                 refused.append(f"{file}: {error}; use a larger photo.")
+            except MemoryError:
+                refused.append(f"{file} needs more memory than there is; reduce it.")
             stage.advance()
     return frames, refused

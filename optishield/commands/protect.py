@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optishield.console import Json, Quiet, print_json, print_table, say, show
-from optishield.errors import ConfigError, ExitCode, UsageError, one_line
+from optishield.console import Device, Json, Quiet, chosen_device
+from optishield.devices import DeviceName
+from optishield.errors import ConfigError, UsageError
+from photos.metadata import Keep
 
 if TYPE_CHECKING:
     from faces.protection import Declaration, Protector
-    from photos.protection import FaceResult, PhotoResult
+    from photos.paths import Job
+    from photos.results import PhotoResult
 
 
 def protect(
@@ -25,48 +31,101 @@ def protect(
     enrolment: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A person's enrolment, made by optishield enroll.")
     ] = None,
-    strip_gps: Annotated[bool, typer.Option("--strip-gps", help="Leave the place out of the results.")] = False,
+    keep_metadata: Annotated[
+        Keep,
+        typer.Option(
+            help="camera: exposure, lens, date. all: place and names too. Colour and orientation always stay."
+        ),
+    ] = Keep.camera,
+    copy_faceless: Annotated[
+        bool, typer.Option("--copy-faceless", help="Write photos without a face too, unprotected.")
+    ] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Go on where an earlier call ended.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare results and originals by recognisers that the method did not use.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")] = 0,
+    device: Device = DeviceName.auto,
     list_methods: Annotated[bool, typer.Option("--list", help="Show the methods and stop.")] = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Protect every face of photos; the originals stay as they are.
 
-    Nothing is written for a photo without a face. Exit code 6: a photo or a face was left unprotected; 5: with
-    --verify, a recogniser still matches.
+    Exit code 6: a face or a photo was left unprotected, or no photo shows a face; 5: with --verify, a recogniser still
+    matches. A photo without a face among others is named and is no error. Results are written photo by photo.
     """
+    from optishield.commands import protect_report as report
+
     if list_methods:
-        _show_methods(json_output)
+        report.show_methods(json_output=json_output)
         return
     if out is None:
         raise UsageError("No folder for the results is named; add --out DIR.")
     from photos.files import pillow
-    from photos.paths import destinations, photos_in
+    from photos.paths import check_writable, destinations, photos_in
 
     pillow()
-    photos = destinations(photos_in(paths or []), paths or [], out)
+    found = photos_in(paths or [])
+    jobs = destinations(found.photos, paths or [], out, skip_existing=skip_existing)
+    check_writable(out)
     protector, px = _protector(method, enrolment)
-    if verify:
-        _refuse_absent_weights(protector.declaration)
-
-    import torch
+    judges = _judges(protector.declaration) if verify else []
+    computing = chosen_device(device)
 
     from faces.detection import FaceDetector
     from optishield.progress import choose_progress
     from photos.protection import PhotoProtection
-    from photos.verification import Verifier, judges
+    from photos.verification import Verifier
 
     detector = FaceDetector()
     protection = PhotoProtection(
-        protector, detector, torch.Generator().manual_seed(seed), px=px, person=None if enrolment is None else 0,
-        strip_gps=strip_gps, verifier=Verifier(judges(protector.declaration), detector) if verify else None,
+        protector, detector, seed, px=px, person=None if enrolment is None else 0, keep=keep_metadata,
+        copy_faceless=copy_faceless, verifier=Verifier(judges, detector, computing) if verify else None,
+        device=computing,
     )  # fmt: skip
-    results = protection.run(photos, choose_progress(quiet=quiet))
-    _finish(results, protector.declaration, seed, verify=verify, json_output=json_output)
+    done: dict[Path, PhotoResult] = {}
+    interrupted = False
+    try:
+        with _terminated_as_interrupted():
+            protection.run(jobs, choose_progress(quiet=quiet), lambda result: done.update({result.file: result}))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        # Also after an error: what was written must be known.
+        told = report.Told(
+            _in_order(jobs, done), found.passed_over, protector.declaration, seed, str(computing), verify, interrupted
+        )
+        report.show_results(told, json_output=json_output)
+    code = report.exit_code(told)
+    if code:
+        raise typer.Exit(code)
+
+
+def _in_order(jobs: Sequence[Job], done: dict[Path, PhotoResult]) -> tuple[PhotoResult, ...]:
+    """What became of each photo, those that were not reached included."""
+    from photos.results import Outcome, PhotoResult
+
+    return tuple(done.get(job.file) or PhotoResult(job.file, Outcome.not_reached) for job in jobs)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that nothing half-written stays and the result is shown."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        # Not the main thread, which alone may change what a signal does.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _protector(method: str | None, enrolment: Path | None) -> tuple[Protector, int | None]:
@@ -92,159 +151,16 @@ def _protector(method: str | None, enrolment: Path | None) -> tuple[Protector, i
     return enrolled(kept, enrolment), kept.px
 
 
-def _refuse_absent_weights(method: Declaration) -> None:
+def _judges(method: Declaration) -> list[str]:
+    """Recognisers of --verify, after their weights and thresholds were found."""
     from faces.weights import cached_path, default_cache
     from photos.verification import judges
 
-    absent = [name for name in judges(method) if not cached_path(name).is_file()]
+    names = judges(method)
+    absent = [name for name in names if not cached_path(name).is_file()]
     if absent:
         raise ConfigError(
             f"--verify needs the weights {', '.join(absent)}, which are not in {default_cache()}; "
             f"run: optishield weights fetch {' '.join(absent)}"
         )
-
-
-def _finish(results: Sequence[PhotoResult], method: Declaration, seed: int, *, verify: bool, json_output: bool) -> None:
-    """Show the result, name what was left unprotected or is still recognised, and end with the exit code."""
-    from photos.verification import LIMITS
-
-    checked = [face for one in results for face in one.faces if face.checks]
-    recognised = [face for face in checked if any(check.matched for check in face.checks)]
-    if json_output:
-        print_json(_told(results, method, seed, verify, len(checked), len(recognised)))
-    else:
-        rows = [
-            (
-                str(one.file), str(len(one.faces)), str(sum(face.reason is None for face in one.faces))
-                if one.written else "0", str(one.written or "nothing written"),
-            )
-            for one in results
-        ]  # fmt: skip
-        print_table(("photo", "faces", "protected", "result"), rows)
-        if verify:
-            for line in _verdicts(results):
-                show(line)
-            show(LIMITS, lines=True)
-    for one in results:
-        if one.reason is not None:
-            say(f"NOT PROTECTED: {one_line(one.reason)}")
-        elif not one.protected:
-            for place, face in enumerate(one.faces, start=1):
-                if face.reason is not None:
-                    say(f"NOT PROTECTED: face {place} of {len(one.faces)} in {one.written}: {face.reason}.")
-    if verify and not {"dodge", "impersonate"} & {str(threat) for threat in method.threats}:
-        claims = ", ".join(sorted(method.threats))
-        say(f"{method.name} claims {claims}, not that a protected photo is not matched; --verify measures the latter.")
-    if not all(one.protected for one in results):
-        raise typer.Exit(ExitCode.UNPROTECTED)
-    if recognised:
-        say(f"gate not met: {len(recognised)} of {len(checked)} protected faces are still recognised.")
-        raise typer.Exit(ExitCode.GATE)
-
-
-def _verdicts(results: Sequence[PhotoResult]) -> list[str]:
-    """One sentence for each face and recogniser, by the condition in which it recognises best."""
-    lines = []
-    for one in results:
-        for place, face in enumerate(one.faces, start=1):
-            for name in dict.fromkeys(check.recogniser for check in face.checks):
-                worst = max(
-                    (check for check in face.checks if check.recogniser == name), key=lambda check: check.similarity
-                )
-                said = (
-                    f"NOT protected against {name} (similarity {worst.similarity:.3f} >= {worst.threshold:g}"
-                    if worst.matched
-                    else f"not matched by {name} at this threshold (similarity {worst.similarity:.3f} < "
-                    f"{worst.threshold:g}"
-                )
-                lines.append(f"{one.written}, face {place}: {said}, {worst.condition})")
-    return lines
-
-
-def _told(
-    results: Sequence[PhotoResult], method: Declaration, seed: int, verify: bool, checked: int, recognised: int
-) -> dict[str, Any]:
-    from photos.verification import LIMITS
-
-    told: dict[str, Any] = {
-        "method": method.name,
-        "settings": dict(method.settings),
-        "seed": seed,
-        "photos": [
-            {
-                "file": one.file,
-                "result": one.written,
-                "protected": one.protected,
-                "reason": one.reason,
-                "left_out": one.left_out,
-                "faces": [_told_face(face, one.written is not None) for face in one.faces],
-            }
-            for one in results
-        ],
-        "all_protected": all(one.protected for one in results),
-    }
-    if verify:
-        told["verification"] = {"faces": checked, "recognised": recognised, "limits": LIMITS}
-    return told
-
-
-def _told_face(face: FaceResult, written: bool) -> dict[str, Any]:
-    return {
-        "box": [round(value, 1) for value in face.box],
-        "eyes_px": round(face.eyes_px, 1),
-        "protected": written and face.reason is None,
-        "reason": face.reason,
-        "checks": [
-            {
-                "recogniser": check.recogniser,
-                "condition": check.condition,
-                "similarity": check.similarity,
-                "threshold": check.threshold,
-                "matched": check.matched,
-                "found": check.found,
-            }
-            for check in face.checks
-        ],
-    }
-
-
-def _show_methods(json_output: bool) -> None:
-    from protectors.registry import names, registered
-
-    known = [registered(name) for name in names()]
-    if not json_output:
-        for one in known:
-            show(f"{one.about.name}: {one.line}")
-            show(f"  source    {one.about.source}")
-            claims = ", ".join(sorted(one.about.threats)) or "nothing"
-            show(f"  claims    {claims}{' (control)' if one.about.control else ''}")
-            show(f"  needs     {one.about.auxiliary_data}; stores {one.about.stores}")
-            show(f"  enrolment {'of the person first' if one.about.person_specific else 'none'}")
-            show(f"  usage     {one.usage}")
-        return
-    methods = [
-        {
-            "name": one.about.name,
-            "title": one.about.title,
-            "summary": one.line,
-            "recommended": one.about.recommended,
-            "source": one.about.source,
-            "threats": sorted(one.about.threats),
-            "auxiliary_data": one.about.auxiliary_data,
-            "stores": one.about.stores,
-            "presets": one.about.presets,
-            "person_specific": one.about.person_specific,
-            "additive": one.about.additive,
-            "batch_dependent": one.about.batch_dependent,
-            "deterministic": one.about.deterministic,
-            "control": one.about.control,
-            "package": one.package,
-            "usage": one.usage,
-            "parameters": [
-                {"name": p.name, "kind": p.kind.__name__, "required": p.required, "default": p.default}
-                for p in one.parameters
-            ],
-        }
-        for one in known
-    ]
-    print_json({"methods": methods})
+    return names

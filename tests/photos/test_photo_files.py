@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from ground import files
 from photos import files as photo_files
+from photos import metadata
 from photos.errors import PhotoError
 from photos.files import decoded, encoded, read_photo, write_photo
-from photos.metadata import rebuilt
+from photos.metadata import Keep, rebuilt
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 LOSSLESS = ("PNG", "TIFF", "WEBP", "BMP")
@@ -42,8 +43,8 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(BytesIO(data))
 
 
-def _again(data: bytes, *, strip_gps: bool = False) -> bytes:
-    return encoded(decoded(data, Path("photo"), strip_gps=strip_gps))
+def _again(data: bytes, keep: Keep = Keep.camera) -> bytes:
+    return encoded(decoded(data, Path("photo"), keep))
 
 
 def _exif(*, orientation: int = 6) -> Image.Exif:
@@ -65,7 +66,10 @@ def test_orientation_is_applied_to_see_and_kept_in_the_file(kind: str, orientati
     image.load()  # Pillow turns TIFF when it loads it
     shown = np.asarray(image if kind == "TIFF" else ImageOps.exif_transpose(image))
     assert np.array_equal(photo.upright, shown)
-    photo.upright[0, 0] = 0
+    pixels = photo.upright.copy()
+    pixels[0, 0] = 0
+    before, photo = photo, photo.with_upright(pixels)
+    assert np.array_equal(before.stored, PIXELS) or kind == "JPEG"
     result = _opened(encoded(photo))
     assert (tuple(result.tag_v2[tag] for tag in (256, 257)) if kind == "TIFF" else result.size) == (40, 24)
     assert result.getexif()[0x0112] == orientation
@@ -89,7 +93,7 @@ def test_values_of_exif_are_copied_byte_by_byte(order: str) -> None:
         count = len(value) if kind == 2 else 1
         block += struct.pack(order + "HHII", tag, kind, count, after + len(values))
         values += value
-    found = rebuilt(b"Exif\0\0" + block + struct.pack(order + "I", 0) + values, strip_gps=False)
+    found = rebuilt(b"Exif\0\0" + block + struct.pack(order + "I", 0) + values, Keep.all)
     assert found.orientation == 8
     assert found.data[:2] == block[:2]
     assert all(value in found.data for _, _, value in entries if value is not None)
@@ -100,23 +104,138 @@ def test_values_of_exif_are_copied_byte_by_byte(order: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("strip_gps", [False, True])
-def test_exif_stays_and_the_place_only_if_wanted(kind: str, strip_gps: bool) -> None:
+@pytest.mark.parametrize("keep", list(Keep))
+def test_each_choice_keeps_its_entries_and_orientation_always(kind: str, keep: Keep) -> None:
     given = _exif()
-    photo = decoded(_file(PIXELS, kind, exif=given.tobytes()), Path("photo"), strip_gps=strip_gps)
-    assert photo.exif.located
-    assert photo.left_out == ()
-    data = encoded(photo)
-    kept = _opened(data).getexif()
+    photo = decoded(_file(PIXELS, kind, exif=given.tobytes()), Path("photo"), keep)
+    kept = _opened(encoded(photo)).getexif()
+    camera, everything = keep is not Keep.none, keep is Keep.all
     assert {tag: kept.get(tag) for tag in (0x010F, 0x0112, 0x8298)} == {
-        0x010F: "Maker", 0x0112: 6, 0x8298: "A. Photographer",
+        0x010F: "Maker" if camera else None, 0x0112: 6, 0x8298: "A. Photographer" if everything else None,
     }  # fmt: skip
     inner = kept.get_ifd(0x8769)
     assert dict(kept.get_ifd(0xA005)) == ({} if kind == "TIFF" else {1: "R98"})
-    assert inner[0x829A] == (1, 125) or float(inner[0x829A]) == 1 / 125
-    assert (inner[0x9003], inner[0x9286], inner[0xA002]) == ("2024:05:06 07:08:09", b"ASCII\0\0\0hello", 40)
-    assert dict(kept.get_ifd(0x8825)) == ({} if strip_gps else dict(given.get_ifd(0x8825)))
-    assert (0x8825 in kept) is not strip_gps
+    if camera:
+        assert inner[0x829A] == (1, 125) or float(inner[0x829A]) == 1 / 125
+    assert (inner.get(0x9003), inner.get(0xA002)) == (("2024:05:06 07:08:09", 40) if camera else (None, None))
+    assert inner.get(0x9286) == (b"ASCII\0\0\0hello" if everything else None)
+    assert dict(kept.get_ifd(0x8825)) == (dict(given.get_ifd(0x8825)) if everything else {})
+    assert (
+        photo.left_out
+        == {
+            Keep.all: (),
+            Keep.camera: ("comments", "copyright", "place (GPS)"),
+            Keep.none: ("camera and date", "comments", "copyright", "place (GPS)"),
+        }[keep]
+    )
+
+
+#: What names a person, a place or a single device: (directory, entry, value).
+NAMING = {
+    "artist": (0, 0x013B, "Jane Doe"),
+    "copyright": (0, 0x8298, "Jane Doe"),
+    "titles": (0, 0x010E, "my child Tim"),
+    "computer": (0, 0x013C, "Jane's laptop"),
+    "software": (0, 0x0131, "Editor of Jane Doe"),
+    "artist in Unicode": (0, 0x9C9D, "Jane Doe".encode("utf-16-le")),
+    "owner": (0x8769, 0xA430, "Jane Doe"),
+    "serial numbers": (0x8769, 0xA431, "SN123456"),
+    "serial number of the lens": (0x8769, 0xA435, "SN123456"),
+    "unique ids": (0x8769, 0xA420, "0123456789abcdef"),
+    "comments": (0x8769, 0x9286, b"ASCII\0\0\0my child Tim"),
+    "photographer": (0x8769, 0xA437, "Jane Doe"),
+    "place (GPS)": (0x8825, 0x1D, "2024:05:06"),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("name", NAMING)
+def test_nothing_that_names_somebody_stays_unless_all_is_asked_for(kind: str, name: str) -> None:
+    folder, tag, value = NAMING[name]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (exif.get_ifd(folder) if folder else exif)[tag] = value
+    data = _file(PIXELS, kind, exif=exif.tobytes())
+    raw = value if isinstance(value, bytes) else value.encode()
+    assert raw in data
+    assert raw in _again(data, Keep.all)
+    for keep in (Keep.camera, Keep.none):
+        photo = decoded(data, Path("photo"), keep)
+        assert raw not in encoded(photo)
+        assert len(photo.left_out) == 1
+        assert _opened(encoded(photo)).getexif()[0x0112] == 6
+    if name in ("artist", "copyright", "titles", "owner", "serial numbers", "comments", "place (GPS)"):
+        assert photo.left_out == (name,)
+
+
+def test_lens_and_exposure_stay() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update(
+        {
+            0x8827: 200,
+            0x920A: TiffImagePlugin.IFDRational(50),
+            0xA434: "50 mm f/1.8",
+            0x9202: TiffImagePlugin.IFDRational(9, 5),
+        }
+    )
+    photo = decoded(_file(PIXELS, "JPEG", exif=exif.tobytes()), Path("photo"))
+    assert photo.left_out == ()
+    inner = _opened(encoded(photo)).getexif().get_ifd(0x8769)
+    assert (inner[0x8827], inner[0xA434], float(inner[0x920A]), float(inner[0x9202])) == (200, "50 mm f/1.8", 50.0, 1.8)
+
+
+def test_text_that_spells_the_mark_of_a_picture_is_text() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "RIFF and ftyp are words of four letters; a sentence that holds them shows nobody's face."
+    assert len(exif[0x010E]) > 64
+    photo = decoded(_file(PIXELS, "JPEG", exif=exif.tobytes()), Path("photo"), Keep.all)
+    assert photo.left_out == ()
+    assert _opened(encoded(photo)).getexif()[0x010E] == exif[0x010E]
+
+
+def _entries(*entries: tuple[int, int, int, int], more: int = 0) -> bytes:
+    """A directory at 8 with (tag, type, count, value or offset), little-endian."""
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II" + struct.pack("<HIH", 42, 8, len(entries)) + body + struct.pack("<I", more)
+
+
+@pytest.mark.parametrize(
+    ("block", "left_out"),
+    [
+        # A maker's note that points beyond the block.
+        (_entries((0x0112, 3, 1, 6), (0x8769, 4, 1, 38)) + struct.pack("<HHHIII", 1, 0x927C, 7, 9000, 99999, 0),
+         ("maker's note",)),
+        # A text that does.
+        (_entries((0x010F, 2, 30, 9999), (0x0112, 3, 1, 6)), ("damaged Exif",)),
+        # A directory that does, a next one that does, and one that is cut in the middle of an entry.
+        (_entries((0x0112, 3, 1, 6), (0x8769, 4, 1, 9999)), ("damaged Exif",)),
+        (_entries((0x0112, 3, 1, 6), more=9999), ("Exif thumbnail",)),
+        (_entries((0x0112, 3, 1, 6), (0x0110, 2, 4, 0x41414141))[:-10], ("damaged Exif",)),
+        # More entries than can be.
+        (b"II" + struct.pack("<HIHHHIHH", 42, 8, 65535, 0x0112, 3, 1, 6, 0), ("damaged Exif",)),
+        # Orientation as a long number.
+        (_entries((0x0112, 4, 1, 6)), ()),
+    ],
+    ids=["note", "text", "directory", "next", "cut", "many", "long"],
+)  # fmt: skip
+def test_of_damaged_exif_stays_what_can_be_read(block: bytes, left_out: tuple[str, ...]) -> None:
+    found = rebuilt(block, Keep.all)
+    assert found.orientation == 6
+    assert set(left_out) <= set(found.left_out)
+    read = Image.Exif()
+    read.load(found.data)
+    assert read[0x0112] == 6
+    photo = decoded(_file(PIXELS, "JPEG", exif=b"Exif\0\0" + block), Path("photo"), Keep.all)
+    assert photo.upright.shape == (40, 24, 3)
+
+
+def test_of_exif_that_a_jpeg_cannot_hold_orientation_and_colour_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "LONGEST_BLOCK", 120)
+    found = rebuilt(_exif().tobytes(), Keep.all)
+    assert (found.orientation, found.left_out) == (6, ("most of the Exif, for its length",))
+    read = Image.Exif()
+    read.load(found.data)
+    assert dict(read)[0x0112] == 6
 
 
 def _segments(*parts: tuple[int, bytes]) -> bytes:
@@ -169,13 +288,14 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><Thumb>' + base64.b64encode(SECRET) 
 HIDDEN = {
     "thumbnail": (_file(PIXELS, "JPEG", exif=_thumbnail()), "Exif thumbnail"),
     "maker's note": (_file(PIXELS, "JPEG", exif=_maker_note()), "maker's note"),
-    "user comment": (_file(PIXELS, "JPEG", exif=_user_comment()), "Exif entries of other kinds"),
+    "user comment": (_file(PIXELS, "JPEG", exif=_user_comment()), "comments"),
     "thumbnail of PNG": (_file(PIXELS, "PNG", exif=_thumbnail()), "Exif thumbnail"),
     "thumbnail of WebP": (_file(PIXELS, "WEBP", exif=_thumbnail()), "Exif thumbnail"),
     "XMP": (_segments((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP)), "XMP"),
     "long XMP": (_segments((0xE1, b"http://ns.adobe.com/xmp/extension/\0" + XMP)), None),
     "Photoshop": (_segments((0xED, b"Photoshop 3.0\x008BIM\x04\x0c\0\0" + struct.pack(">I", len(SECRET)) + SECRET)),
                   "Photoshop blocks"),
+    "text of PNG": (_chunk(b"tEXt", b"Comment\0" + SECRET), "texts"),
     "comment": (_segments((0xFE, SECRET)), "comment"),
     "unknown segment": (_segments((0xE9, SECRET)), None),
     "second picture": (_several(), "previews"),
@@ -196,7 +316,7 @@ def test_no_other_picture_of_the_face_survives(name: str) -> None:
     if name == "second picture":  # Pillow compressed it anew
         hidden = (data[data.rfind(b"\xff\xd8\xff") + 20 :],)
     assert any(piece in data for piece in hidden), "the test hides nothing"
-    photo = decoded(data, Path("photo"))
+    photo = decoded(data, Path("photo"), Keep.all)
     result = encoded(photo)
     assert not any(piece in result for piece in hidden)
     assert result.count(b"\xff\xd8\xff") <= 1
@@ -206,8 +326,8 @@ def test_no_other_picture_of_the_face_survives(name: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"II", b"II*\0\xff\xff\xff\0", b"XX*\0\x08\0\0\0", _thumbnail()[6:22]])
-def test_damaged_exif_is_left_out(damage: bytes) -> None:
-    found = rebuilt(damage, strip_gps=False)
+def test_exif_of_which_nothing_can_be_read_is_left_out(damage: bytes) -> None:
+    found = rebuilt(damage, Keep.all)
     assert (found.data, found.orientation) == (b"", 1)
     assert found.left_out == (("damaged Exif",) if damage else ())
 
@@ -296,7 +416,6 @@ def _deep_png() -> bytes:
 REFUSED = {
     "empty": (b"", r"is empty; export the photo again"),
     "text": (b"not a photo", r"is damaged, or no JPEG, PNG, WebP, TIFF or BMP file; export"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), r"is damaged, or no JPEG, .* or BMP file; export"),
     "truncated JPEG": (_file(PIXELS, "JPEG")[:-200], r"is damaged.*truncated.*; export"),
     "truncated PNG": (_file(PIXELS, "PNG")[:-900], r"is damaged.*; export"),
     "corrupt PNG": (_file(PIXELS, "PNG")[:60] + bytes(200), r"is damaged.*; export"),
@@ -371,3 +490,48 @@ def test_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(PhotoError, match=rf"photo\.png: {os.strerror(code)}; "):
         write_photo(decoded(_file(PIXELS, "PNG"), Path("photo")), tmp_path / "photo.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def _heic(pixels: np.ndarray, **settings: Any) -> bytes:
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    stream = BytesIO()
+    heif.from_pillow(Image.fromarray(pixels)).save(stream, quality=-1, chroma=444, **settings)
+    return stream.getvalue()
+
+
+#: The first bytes of a photo of an iPhone.
+HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_becomes_an_upright_jpeg(orientation: int) -> None:
+    smooth = np.kron(PIXELS[::8, ::8], np.ones((32, 32, 1), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x013B] = orientation, "Maker", "Jane Doe"
+    photo = decoded(_heic(smooth, exif=exif.tobytes()), Path("photo.heic"))
+    result = _opened(encoded(photo))
+    assert (result.format, photo.left_out) == ("JPEG", ("artist",))
+    assert dict(result.getexif()) == {0x010F: "Maker"}
+    shown = np.rot90(smooth, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
+    assert photo.upright.shape == shown.shape
+    # HEVC and the change of colour space cost a few levels.
+    assert np.abs(np.asarray(result).astype(int) - shown).mean() < 4
+
+
+def test_heic_without_its_package_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(
+        PhotoError, match=r"^a\.heic is a HEIC photo, .*Most Compatible.*pip install 'optishield\[heif\]'$"
+    ):
+        decoded(HEIC_HEAD + bytes(40), Path("a.heic"))
+
+
+def test_damaged_and_deep_heic_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    with pytest.raises(PhotoError, match=r"^a\.heic is damaged \(.*\); export the photo again as JPEG or PNG\.$"):
+        decoded(HEIC_HEAD + bytes(40), Path("a.heic"))
+    stream = BytesIO()
+    deep = np.arange(64 * 64 * 3, dtype=np.uint16).reshape(64, 64, 3)
+    heif.from_bytes(mode="RGB;16", size=(64, 64), data=deep.tobytes()).save(stream)
+    with pytest.raises(PhotoError, match=r"^a\.heic has 1[02] bits a channel, and protected photos have 8"):
+        decoded(stream.getvalue(), Path("a.heic"))
