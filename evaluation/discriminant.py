@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from evaluation.errors import EvaluationError
 from evaluation.measures.metrics import Floats
@@ -15,9 +18,9 @@ class Discriminant:
     """Linear map whose cosine approximates the two-covariance log-likelihood ratio.
 
     Attributes:
-        mean: (D,) of the training rows.
-        axes: (D, D) discriminant directions, the strongest first; variance within a person is 1 on each.
-        weights: (D,) factor of each axis.
+        mean: Mean (D,) of the training rows.
+        axes: Discriminant directions (D, D), the strongest first; the variance within a person is 1 on each.
+        weights: Factor of each axis, (D,).
     """
 
     mean: Floats
@@ -27,6 +30,11 @@ class Discriminant:
     def __call__(self, rows: Floats) -> Floats:
         """Embeddings (N, D), not normalised, of rows (N, D)."""
         return (rows - self.mean) @ self.axes * self.weights
+
+    def embed(self, rows: Tensor) -> Tensor:
+        """Unit vectors (N, D), float32 on the device of the rows, of rows (N, D); computed in float64 on the CPU."""
+        mapped = torch.from_numpy(self(rows.detach().double().cpu().numpy()))
+        return functional.normalize(mapped.to(rows.device, torch.float32), dim=1)
 
 
 def fit_discriminant(rows: Floats, identity: np.ndarray, ridge: float = 1e-3) -> Discriminant:

@@ -119,7 +119,7 @@ def restore_photos(folder: Path, name: str, source: str = "run") -> Photos:
 
 def enrolled(faces: FaceSet, share: float) -> Tensor:
     """Which captures (N,) are enrolled: the first ``share`` of each person's, at least one, never all of several."""
-    gallery = torch.zeros(len(faces), dtype=torch.bool)
+    gallery = torch.zeros(len(faces), dtype=torch.bool, device=faces.identity.device)
     for person in torch.unique(faces.identity):
         rows = torch.nonzero(faces.identity == person)[:, 0]
         rows = rows[torch.argsort(faces.capture[rows], stable=True)]
@@ -190,8 +190,8 @@ def _synthetic(name: str, config: EvaluateConfig, progress: Progress) -> Part:
 def _part(faces: FaceSet, points5: Tensor, config: EvaluateConfig) -> Part:
     """Put aside the last captures of each person for protectors, as far as a gallery and a probe photo remain."""
     people = config.people
-    spare = torch.zeros(len(faces), dtype=torch.bool)
-    kept = torch.zeros(len(faces), dtype=torch.bool)
+    spare = torch.zeros(len(faces), dtype=torch.bool, device=faces.identity.device)
+    kept = torch.zeros(len(faces), dtype=torch.bool, device=faces.identity.device)
     for person in torch.unique(faces.identity):
         rows = torch.nonzero(faces.identity == person)[:, 0]
         rows = rows[torch.argsort(faces.capture[rows], stable=True)]
@@ -200,7 +200,7 @@ def _part(faces: FaceSet, points5: Tensor, config: EvaluateConfig) -> Part:
         kept[rows[: len(rows) - aside][: people.captures]] = True
     shown = faces.subset(kept)
     gallery = enrolled(shown, people.gallery_captures / people.captures)
-    none = torch.zeros(int(spare.sum()), dtype=torch.bool)
+    none = torch.zeros(int(spare.sum()), dtype=torch.bool, device=spare.device)
     return Part(
         Photos(shown, points5[kept].float(), gallery), Photos(faces.subset(spare), points5[spare].float(), none)
     )

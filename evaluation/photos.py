@@ -55,6 +55,18 @@ class Photos:
         """The photographs at these positions (or where a boolean mask is true)."""
         return Photos(self.faces.subset(pick), self.points5[pick], self.gallery[pick])
 
+    def to(self, device: torch.device | str) -> Photos:
+        """The same photographs on another device."""
+        faces = replace(
+            self.faces,
+            images=self.faces.images.to(device),
+            identity=self.faces.identity.to(device),
+            capture=self.faces.capture.to(device),
+            landmarks=self.faces.landmarks.to(device),
+            regions=None if self.faces.regions is None else self.faces.regions.to(device),
+        )
+        return Photos(faces, self.points5.to(device), self.gallery.to(device))
+
     def with_images(self, images: Tensor) -> Photos:
         """The same people in other pictures, (N, 3, S, S) float in 0..1, for instance protected ones."""
         levels = (images.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -114,7 +114,7 @@ class FaceSet:
     def linear(self) -> Tensor:
         """Return (N, 3, S, S) float32 linear light in 0..1 (inverse sRGB transfer, by table)."""
         table = srgb_to_linear(torch.arange(256, dtype=torch.float64) / 255.0).to(torch.float32)
-        return table[self.images.int()]
+        return table.to(self.images.device)[self.images.int()]
 
     def content_hash(self) -> str:
         """Return the hexadecimal SHA-256 of pixels, labels, landmarks, regions and names (not of the source text)."""

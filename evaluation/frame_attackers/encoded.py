@@ -59,7 +59,7 @@ def face_crop(frames: Tensor, points5: Tensor, scene_px: int, size: int, face_sc
     # Faces fill the frame, so side / size is about the reduction; a crop up to a quarter coarser is left as it is.
     fine = max(1, math.ceil(side / size - 0.25))
     width = size * fine
-    points = (points5.double() + 0.5) * (side / scene_px) - 0.5
+    points = (points5.to(frames.device).double() + 0.5) * (side / scene_px) - 0.5
     centre = (width - 1) / 2
     a, b = similarity(points, ((template(width) - centre) * face_scale + centre).to(points.device))
     steps = torch.arange(width, dtype=torch.float64, device=frames.device)

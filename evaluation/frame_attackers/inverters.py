@@ -48,12 +48,15 @@ class WienerFilter(nn.Module):
         self.side, self.block = side, side // pixels
         self.pad = pixels // 2  # pixels on each side
         length = self.block * (pixels + 2 * self.pad)
-        kernel = torch.zeros(psf.shape[0], length, length, dtype=torch.float64)
+        kernel = torch.zeros(psf.shape[0], length, length, dtype=torch.float64, device=scenes.device)
         kernel[:, :window, :window] = psf
         blur = torch.fft.fft2(torch.roll(kernel, (-(window // 2), -(window // 2)), dims=(-2, -1)))
         # Cells 0 .. block - 1 of a pixel, which is placed at its first cell.
         turn = torch.exp(
-            2j * torch.pi * torch.fft.fftfreq(length, dtype=torch.float64)[:, None] * torch.arange(self.block)
+            2j
+            * torch.pi
+            * torch.fft.fftfreq(length, dtype=torch.float64, device=scenes.device)[:, None]
+            * torch.arange(self.block, device=scenes.device)
         )
         aperture = turn.mean(1)
         through = blur * aperture[:, None] * aperture[None, :]
@@ -72,7 +75,7 @@ class WienerFilter(nn.Module):
         # dark and repeated edges, the last leave the smallest error on wide point-spread functions, by up to a third.
         padded = functional.pad(frames, (self.pad,) * 4, mode="replicate")
         length = padded.shape[-1] * self.block
-        spread = torch.zeros(*padded.shape[:2], length, length)
+        spread = padded.new_zeros(*padded.shape[:2], length, length)
         spread[..., :: self.block, :: self.block] = padded * self.block**2
         full = torch.fft.irfft2(torch.fft.rfft2(spread) * self.gain, s=(length, length))
         start = self.pad * self.block
@@ -82,7 +85,7 @@ class WienerFilter(nn.Module):
 def _power(scenes: Tensor, length: int) -> Tensor:
     """Mean power per sample (C, length, length) of scenes (M, C, S, S) without their means, under a Hann window."""
     side = scenes.shape[-1]
-    taper = torch.hann_window(side, periodic=False, dtype=scenes.dtype)
+    taper = torch.hann_window(side, periodic=False, dtype=scenes.dtype, device=scenes.device)
     centred = (scenes - scenes.mean(dim=(-2, -1), keepdim=True)) * taper[:, None] * taper[None, :]
     power = torch.fft.fft2(centred, s=(length, length)).abs().square().mean(0)
     return power / taper.square().sum() ** 2
@@ -158,7 +161,7 @@ class UNetInverter:
         self._scene_px = faces.scene_px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.network = channels_last(UNet(faces.signal.shape[1]))
+            self.network = channels_last(UNet(faces.signal.shape[1])).to(faces.signal.device)
 
         def loss(step: int) -> Tensor:
             pick = torch.randint(len(faces), (self.batch,), generator=generator)

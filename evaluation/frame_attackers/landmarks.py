@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.discriminant import Discriminant, fit_discriminant
+from evaluation.draws import normal
 from evaluation.errors import EvaluationError
 from evaluation.measures.metrics import Floats, rank_k, roc_auc, score_matrix
 
@@ -83,7 +84,7 @@ def add_landmark_noise(points: Tensor, unit: Tensor, nme: float, generator: torc
     """
     points = _check(points)
     _check_error(nme)
-    noise = torch.randn(points.shape, generator=generator)
+    noise = normal(points.shape, generator, points)
     drawn = float((noise.norm(dim=-1).double() / _check_unit(unit, len(points))[:, None]).mean())
     return points + noise * (nme / drawn)
 
@@ -219,7 +220,7 @@ class LandmarkAttacker:
                 f"got {points.shape[1]} points and noise of {noise_px} pixels; at least 3 points and noise that is not "
                 "negative are needed."
             )
-        identity = identity.to(torch.int64)
+        identity = identity.to(points.device, torch.int64)
         if len(identity) != len(points):
             raise EvaluationError(f"{len(points)} faces came with {len(identity)} identities.")
         if validation is None:
@@ -234,19 +235,19 @@ class LandmarkAttacker:
         if len(points) == 0 or len(torch.unique(identity)) < 4:
             raise EvaluationError(f"{len(torch.unique(identity))} people are too few to train on; give at least 4.")
         generator = torch.Generator().manual_seed(self.seed)
-        fixed = points + noise_px * torch.randn(points.shape, generator=generator)
+        fixed = points + noise_px * normal(points.shape, generator, points)
         tested = _check(validation[0])
-        tested = tested + noise_px * torch.randn(tested.shape, generator=generator)
+        tested = tested + noise_px * normal(tested.shape, generator, tested)
         self._features = _Features(fixed, confidence, self.frame_size)
 
         # Several noisy copies cost nothing in closed form and settle the within-person covariance.
         copies = 1 if noise_px == 0 else 4
         noisy = points.repeat(copies, 1, 1)
-        noisy = noisy + noise_px * torch.randn(noisy.shape, generator=generator)
+        noisy = noisy + noise_px * normal(noisy.shape, generator, noisy)
         repeated = None if confidence is None else confidence.repeat(copies, 1)
-        labels = identity.repeat(copies).numpy()
+        labels = identity.repeat(copies).cpu().numpy()
         closed = {
-            f"discriminant on {name}": fit_discriminant(rows.double().numpy(), labels)
+            f"discriminant on {name}": fit_discriminant(rows.double().cpu().numpy(), labels)
             for name, rows in self._features(noisy, repeated).items()
         }
         self._learners: dict[str, Discriminant | _Network] = {**closed}
@@ -254,7 +255,7 @@ class LandmarkAttacker:
             start = closed["discriminant on both"]
             self._learners[name] = self._train(points, identity, confidence, noise_px, start, loss, generator)
         self.validation = {
-            name: _rank1_and_auc(self._apply(name, tested, validation_confidence), validation[1].numpy())
+            name: _rank1_and_auc(self._apply(name, tested, validation_confidence), validation[1].cpu().numpy())
             for name in [*self._learners, FUSED]
         }
         self.chosen = max(self.validation, key=lambda name: self.validation[name])
@@ -264,7 +265,7 @@ class LandmarkAttacker:
         """Unit embeddings (N, D) of released points (N, K, 2); no noise is added here."""
         if not self.chosen:
             raise EvaluationError("this attacker has not been trained; call fit first.")
-        return torch.from_numpy(self._apply(self.chosen, _check(points), confidence))
+        return torch.from_numpy(self._apply(self.chosen, _check(points), confidence)).to(points.device)
 
     def _apply(self, name: str, points: Tensor, confidence: Tensor | None) -> Floats:
         if name == FUSED:  # the mean of both cosines
@@ -273,10 +274,10 @@ class LandmarkAttacker:
         features = self._features(points, confidence)
         learner = self._learners[name]
         if isinstance(learner, Discriminant):
-            rows = learner(features[name.rsplit(" ", 1)[1]].double().numpy())
+            rows = learner(features[name.rsplit(" ", 1)[1]].double().cpu().numpy())
         else:
             with torch.no_grad():
-                rows = learner(features["both"]).double().numpy()
+                rows = learner(features["both"]).double().cpu().numpy()
         return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30))
 
     def _train(
@@ -292,10 +293,10 @@ class LandmarkAttacker:
         people, target = torch.unique(identity, return_inverse=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = _Network(start)
+            network = _Network(start).to(points.device)
         with torch.no_grad():
             rows = network(self._features(points, confidence)["both"])
-            centres = torch.zeros(len(people), rows.shape[1]).index_add_(0, target, functional.normalize(rows))
+            centres = rows.new_zeros(len(people), rows.shape[1]).index_add_(0, target, functional.normalize(rows))
         centres = nn.Parameter(functional.normalize(centres))
         optimiser = torch.optim.AdamW([*network.parameters(), centres], lr=1e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=self.steps)
@@ -305,10 +306,10 @@ class LandmarkAttacker:
         for _ in range(self.steps):
             pick = torch.randint(len(points), (min(self.batch, len(points)),), generator=generator)
             seen = points[pick]
-            seen = seen + noise_px * torch.randn(seen.shape, generator=generator)
+            seen = seen + noise_px * normal(seen.shape, generator, seen)
             features = self._features(seen, None if confidence is None else confidence[pick])["both"]
             projected = network.project(features)
-            projected = projected + jitter * torch.randn(projected.shape, generator=generator)
+            projected = projected + jitter * normal(projected.shape, generator, projected)
             cosine = functional.normalize(network.head(projected)) @ functional.normalize(centres).T
             logits = scale * (cosine - margin * functional.one_hot(target[pick], len(people)))
             optimiser.zero_grad()
@@ -374,6 +375,6 @@ def landmark_floor(
     attacker = LandmarkAttacker(frame_size, seed=seed, steps=steps)
     attacker.fit(*train, noise_px=noise_px, validation=validation)
     generator = torch.Generator().manual_seed(seed + 1)
-    shown = [points + noise_px * torch.randn(points.shape, generator=generator) for points in (gallery, probes)]
-    enrolled, asked = (attacker.embed(points).numpy() for points in shown)
+    shown = [points + noise_px * normal(points.shape, generator, points) for points in (gallery, probes)]
+    enrolled, asked = (attacker.embed(points).cpu().numpy() for points in shown)
     return LandmarkFloor(enrolled, asked, noise_px, attacker.chosen, attacker.validation)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from evaluation.discriminant import Discriminant, fit_discriminant
 from evaluation.frame_attackers.encoded import EncodedFaces, channels_last, contrast, face_crop
@@ -95,12 +94,12 @@ class LinearDiscriminant(Attacker):
         generator = torch.Generator().manual_seed(self.seed)
         copies = max(1, min(self.copies, _MOST_ROWS // len(faces)))
         rows = torch.cat([self._rows(faces, generator) for _ in range(copies)])
-        self._map = fit_discriminant(rows.double().numpy(), place.repeat(copies).numpy(), ridge=1e-2)
+        labels = place.repeat(copies).cpu().numpy()
+        self._map = fit_discriminant(rows.double().cpu().numpy(), labels, ridge=1e-2)
 
     def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
         """Project one exposure of each capture; see :meth:`Attacker.embed`."""
-        rows = self._rows(faces, torch.Generator().manual_seed(seed))
-        return functional.normalize(torch.from_numpy(self._map(rows.double().numpy())).float(), dim=1)
+        return self._map.embed(self._rows(faces, torch.Generator().manual_seed(seed)))
 
 
 class ScratchRecogniser(Attacker):
@@ -137,7 +136,8 @@ class ScratchRecogniser(Attacker):
         def crops(pick: Tensor, generator: torch.Generator) -> Tensor:
             return self._input(faces, pick, generator)
 
-        fit_classifier(self.network, head, crops, place, steps=self.steps, batch=self.batch, generator=generator)
+        labels = place.to(faces.signal.device)
+        fit_classifier(self.network, head, crops, labels, steps=self.steps, batch=self.batch, generator=generator)
 
     @torch.no_grad()
     def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
@@ -206,12 +206,12 @@ class SFaceAttacker(Attacker):
             crop = self._crop(faces, pick, generator)
         self._mean, self._sd = float(crop.mean()), float(crop.std().clamp_min(1e-6))
         if self.steps:
-            self._fine_tune(faces, place, people, generator)
+            self._fine_tune(faces, place.to(faces.signal.device), people, generator)
         self.network = channels_last(self.network.folded())
         if self.adapt:
             pick = torch.randperm(len(faces), generator=generator)[: self.adapt_limit]
-            rows = self._raw(faces, pick, generator).double().numpy()
-            self._map = fit_discriminant(rows, place[pick].numpy(), ridge=1e-2)
+            rows = self._raw(faces, pick, generator).double().cpu().numpy()
+            self._map = fit_discriminant(rows, place[pick].cpu().numpy(), ridge=1e-2)
 
     def _fine_tune(self, faces: EncodedFaces, place: Tensor, people: int, generator: torch.Generator) -> None:
         network = self.network
@@ -221,7 +221,7 @@ class SFaceAttacker(Attacker):
                 maps = torch.cat([network.features(self._input(faces, part, generator)).half() for part in parts])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            head = CosineHead(network.embedding_dim, people)
+            head = CosineHead(network.embedding_dim, people).to(faces.signal.device)
             tail = [network.feature_norm, network.project, network.embedding_norm]
             # Encoded frames have other statistics than photographs: batch norm must follow them.
             for part_of in tail if self.last_layer else [network]:
@@ -250,6 +250,4 @@ class SFaceAttacker(Attacker):
     def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
         """Embed one exposure of each capture; see :meth:`Attacker.embed`."""
         rows = self._raw(faces, torch.arange(len(faces)), torch.Generator().manual_seed(seed))
-        if self._map is None:
-            return rows
-        return functional.normalize(torch.from_numpy(self._map(rows.double().numpy())).float(), dim=1)
+        return rows if self._map is None else self._map.embed(rows)

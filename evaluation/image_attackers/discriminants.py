@@ -34,9 +34,9 @@ class CrossDomain:
 
     def __call__(self, rows: Tensor, *, protected: bool) -> Tensor:
         """Unit vectors (N, D) of features (N, D)."""
-        centred = rows.double().numpy() - self.middle[int(protected)]
-        mapped = centred if self.linear is None else self.linear(centred)
-        return functional.normalize(torch.from_numpy(mapped).float(), dim=1)
+        centred = rows.double().cpu().numpy() - self.middle[int(protected)]
+        mapped = torch.from_numpy(centred if self.linear is None else self.linear(centred))
+        return functional.normalize(mapped.to(rows.device, torch.float32), dim=1)
 
 
 def fit_cross_domain(
@@ -52,9 +52,9 @@ def fit_cross_domain(
         probes: features of the validation probes.
         validation: whose they are.
     """
-    first, second = clean.double().numpy(), protected.double().numpy()
+    first, second = clean.double().cpu().numpy(), protected.double().cpu().numpy()
     middle = np.stack([first.mean(axis=0), second.mean(axis=0)])
-    rows, labels = np.concatenate([first - middle[0], second - middle[1]]), np.tile(identity.numpy(), 2)
+    rows, labels = np.concatenate([first - middle[0], second - middle[1]]), np.tile(identity.cpu().numpy(), 2)
     candidates = [CrossDomain(middle, None)]
     candidates += [CrossDomain(middle, fit_discriminant(rows, labels, ridge=ridge)) for ridge in RIDGES]
     return best(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
+from evaluation.frame_attackers.encoded import mirrored
 from evaluation.image_attackers.base import CHUNK, ImageAttacker, Validation, checked, thin
 from evaluation.photos import Knowledge, Photos
 from evaluation.training import optimise
@@ -98,9 +99,10 @@ class FineTuned(ImageAttacker):
             sides = [self._features(side.subset(pick)) for side in (knowledge.train, knowledge.train_protected)]
             gallery, probes = self._features(validation.gallery), self._features(validation.probes)
         rows, labels = torch.cat(sides), place[pick].repeat(2)
+        self.layer.to(rows.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(knowledge.seed)
-            head = CosineHead(recogniser.embedding_dim, people)
+            head = CosineHead(recogniser.embedding_dim, people).to(rows.device)
         kept = _Best(self.layer)
 
         def look() -> None:
@@ -113,7 +115,7 @@ class FineTuned(ImageAttacker):
             if step in stages:
                 look()
             pick = torch.randint(len(rows), (self.batch,), generator=generator)
-            return head.loss(self.layer(rows[pick].float()), labels[pick])
+            return head.loss(self.layer(rows[pick].float()), labels[pick].to(rows.device))
 
         groups = [(self.layer.parameters(), self.rate), (head.parameters(), 10 * self.rate)]
         optimise(groups, loss, steps=self.steps, weight_decay=1e-2)
@@ -163,6 +165,7 @@ class EndToEnd(ImageAttacker):
             torch.manual_seed(knowledge.seed)
             head = CosineHead(recogniser.embedding_dim, people)
         levels = torch.cat([knowledge.train.faces.images, knowledge.train_protected.faces.images])
+        head.to(levels.device)
         points, labels = knowledge.train.points5.repeat(2, 1, 1), place.repeat(2)
         kept = _Best(network)
 
@@ -180,9 +183,8 @@ class EndToEnd(ImageAttacker):
                 look()
             pick = torch.randint(len(levels), (self.batch,), generator=generator)
             chips = recogniser.chips(levels[pick].float() / 255, points[pick])
-            mirror = torch.rand(self.batch, 1, 1, 1, generator=generator) < 0.5
-            rows = self._recogniser.embed_chips(torch.where(mirror, chips.flip(-1), chips))
-            return head.loss(rows, labels[pick])
+            rows = self._recogniser.embed_chips(mirrored(chips, generator))
+            return head.loss(rows, labels[pick].to(rows.device))
 
         groups = [(network.parameters(), self.rate), (head.parameters(), 100 * self.rate)]
         optimise(groups, loss, steps=self.steps, weight_decay=1e-3)

@@ -33,7 +33,7 @@ def scaled_psf(psf: Tensor, width: float) -> Tensor:
     """
     window = psf.shape[-1]
     side = window if width <= 1 else 2 * math.ceil((window * width - 1) / 2) + 1
-    steps = (torch.arange(side, dtype=torch.float64) - side // 2) / width
+    steps = (torch.arange(side, dtype=torch.float64, device=psf.device) - side // 2) / width
     line = 2 * (steps + window // 2 + 0.5) / window - 1
     grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)[None].to(psf.dtype)
     wide = functional.grid_sample(psf[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
@@ -84,7 +84,8 @@ class KnownPsf(Restoration):
         self._wiener = best(filters, score)
 
     def _filters(self, blur: KnownBlur, scenes: Tensor) -> list[WienerFilter]:
-        psf = scaled_psf(blur.psf, 1 + self.wrong) if self.wrong else blur.psf
+        psf = blur.psf.to(scenes.device)
+        psf = scaled_psf(psf, 1 + self.wrong) if self.wrong else psf
         psf = psf.mean(dim=0, keepdim=True) if self._grey else psf.expand(3, -1, -1)
         variance = blur.noise_sd**2 + _ROUNDING
         return [WienerFilter(psf, scenes.shape[-1], scenes, factor * variance) for factor in NOISE_FACTORS]

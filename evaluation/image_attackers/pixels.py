@@ -18,8 +18,9 @@ Picture = NDArray[np.uint8]
 def each(images: Tensor, change: Callable[[int, Picture], Picture]) -> Tensor:
     """Photographs after ``change(place, (S, S, 3) BGR uint8)``, for operations that OpenCV has one by one."""
     levels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).flip(-1)
-    pictures = [change(place, picture) for place, picture in enumerate(levels.contiguous().numpy())]
-    return torch.from_numpy(np.stack(pictures)).flip(-1).permute(0, 3, 1, 2).to(images.dtype).contiguous() / 255
+    pictures = [change(place, picture) for place, picture in enumerate(levels.contiguous().cpu().numpy())]
+    changed = torch.from_numpy(np.stack(pictures)).flip(-1).permute(0, 3, 1, 2).to(images.dtype).contiguous() / 255
+    return changed.to(images.device)
 
 
 def jpeg(images: Tensor, quality: Sequence[int]) -> Tensor:
@@ -35,7 +36,8 @@ def jpeg(images: Tensor, quality: Sequence[int]) -> Tensor:
 def gaussian_blur(images: Tensor, sd_px: float) -> Tensor:
     """Gaussian blur by ``sd_px`` > 0 pixels; edges go on."""
     radius = math.ceil(3 * sd_px)
-    line = torch.exp(-torch.arange(-radius, radius + 1).to(images.dtype).square() / (2 * sd_px**2))
+    steps = torch.arange(-radius, radius + 1, device=images.device).to(images.dtype)
+    line = torch.exp(-steps.square() / (2 * sd_px**2))
     line = (line / line.sum()).expand(images.shape[1], 1, 1, -1)
     padded = functional.pad(images, (radius,) * 4, mode="replicate")
     across = functional.conv2d(padded, line, groups=images.shape[1])

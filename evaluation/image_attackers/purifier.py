@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from evaluation.draws import normal
 from evaluation.frame_attackers.encoded import channels_last
 from evaluation.frame_attackers.inverters import UNet
 from evaluation.image_attackers.base import Restoration, Validation, best, checked
@@ -88,14 +89,15 @@ class Purifier(Restoration):
             # Three channels of the picture and one that tells the amount of noise.
             self._network = channels_last(UNet(4, _WIDTH))
         clean = knowledge.train.faces.images
+        self._network.to(clean.device)
 
         def loss(step: int) -> Tensor:
             pick = torch.randint(len(clean), (self.batch,), generator=generator)
             rows, columns = patch_place(clean.shape[-1], self.patch, generator)
             pictures = clean[pick][..., rows, columns].float() / 127.5 - 1
             times = _EARLIEST + (TIMES[-1] - _EARLIEST) * torch.rand(self.batch, generator=generator)
-            amount = torch.tensor([noise_over_signal(time) for time in times.tolist()]).view(-1, 1, 1, 1)
-            noise = torch.randn(pictures.shape, generator=generator)
+            amount = pictures.new_tensor([noise_over_signal(time) for time in times.tolist()]).view(-1, 1, 1, 1)
+            noise = normal(pictures.shape, generator, pictures)
             return (self._noise(pictures + amount * noise, amount) - noise).square().mean()
 
         optimise([(self._network.parameters(), _RATE)], loss, steps=self.steps, weight_decay=1e-4)
@@ -119,10 +121,10 @@ class Purifier(Restoration):
     def restore(self, images: Tensor) -> Tensor:
         """Diffuse and denoise; see :meth:`Restoration.restore`."""
         time, steps = self.chosen
-        field = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(self._seed))
+        field = normal(images.shape[1:], torch.Generator().manual_seed(self._seed), images)
         amounts = [noise_over_signal(time * (steps - k) / steps) for k in range(steps + 1)]
         pictures = 2 * images - 1 + amounts[0] * field
         for before, after in pairwise(amounts):
-            noise = self._noise(pictures, torch.full((len(images), 1, 1, 1), before))
+            noise = self._noise(pictures, images.new_full((len(images), 1, 1, 1), before))
             pictures = pictures + (after - before) * noise
         return (pictures / 2 + 0.5).clamp(0, 1)

@@ -54,20 +54,18 @@ class Realign(ImageAttacker):
     @torch.no_grad()
     def embed(self, photos: Photos, *, protected: bool) -> Tensor:
         """Detect, align and embed; see :meth:`ImageAttacker.embed`."""
-        found = [
-            self._points(picture, points)
-            for picture, points in zip(photos.faces.images.permute(0, 2, 3, 1).numpy(), photos.points5, strict=True)
-        ]
-        self.acquired = torch.tensor([points is not None for points in found], dtype=torch.bool)
-        points5 = [given if points is None else points for points, given in zip(found, photos.points5, strict=True)]
-        return self._recogniser.embed(photos.images(), torch.stack(points5) if points5 else photos.points5)
+        given, pictures = photos.points5, photos.faces.images.permute(0, 2, 3, 1).cpu().numpy()
+        found = [self._points(*pair) for pair in zip(pictures, given, strict=True)]
+        self.acquired = torch.tensor([points is not None for points in found], dtype=torch.bool, device=given.device)
+        points5 = [old if points is None else points for points, old in zip(found, given, strict=True)]
+        return self._recogniser.embed(photos.images(), torch.stack(points5) if points5 else given)
 
     def _points(self, picture: NDArray[np.uint8], given: Tensor) -> Tensor | None:
         """Points (5, 2) of the face that is nearest to the given one, unless it is more than an eye distance away."""
         faces = self._detector.detect(np.ascontiguousarray(picture))
         if not faces:
             return None
-        marks = torch.from_numpy(np.stack([face.points5 for face in faces])).to(given.dtype)
+        marks = torch.from_numpy(np.stack([face.points5 for face in faces])).to(given.device, given.dtype)
         away = (marks - given).norm(dim=-1).mean(dim=-1)
         nearest = int(away.argmin())
         return marks[nearest] if away[nearest] < (given[1] - given[0]).norm() else None

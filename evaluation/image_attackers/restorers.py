@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evaluation.draws import normal, uniform
 from evaluation.frame_attackers.encoded import channels_last
 from evaluation.frame_attackers.inverters import UNet
 from evaluation.image_attackers import pixels
@@ -52,7 +53,7 @@ class _UNetRestorer(Restoration):
         generator = torch.Generator().manual_seed(knowledge.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(knowledge.seed)
-            self._network = channels_last(UNet(3))
+            self._network = channels_last(UNet(3)).to(knowledge.train.faces.images.device)
 
         def loss(step: int) -> Tensor:
             pick = torch.randint(len(knowledge.train), (self.batch,), generator=generator)
@@ -152,6 +153,6 @@ def degraded(images: Tensor, generator: torch.Generator) -> Tensor:
     """Photographs with random blur (one sd up to 3 pixels for the batch), noise (sd to .1) and JPEG (10 to 95)."""
     sd = 3 * float(torch.rand((), generator=generator))
     blurred = pixels.gaussian_blur(images, sd) if sd > 0.3 else images
-    amount = 0.1 * torch.rand(len(images), 1, 1, 1, generator=generator)
-    noisy = blurred + amount * torch.randn(images.shape, generator=generator)
+    amount = 0.1 * uniform((len(images), 1, 1, 1), generator, images)
+    noisy = blurred + amount * normal(images.shape, generator, images)
     return pixels.jpeg(noisy, torch.randint(10, 96, (len(images),), generator=generator).tolist())

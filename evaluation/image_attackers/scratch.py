@@ -40,7 +40,7 @@ class ScratchProtected(ImageAttacker):
         place, people = checked(knowledge)
         generator = torch.Generator().manual_seed(knowledge.seed)
         levels = torch.cat([knowledge.train.faces.images, knowledge.train_protected.faces.images])
-        points, labels = knowledge.train.points5.repeat(2, 1, 1), place.repeat(2)
+        points, labels = knowledge.train.points5.repeat(2, 1, 1), place.repeat(2).to(levels.device)
         self.network, head = fresh_classifier(3, self.size, people, seed=knowledge.seed, device=levels.device)
 
         def crops(pick: Tensor, generator: torch.Generator) -> Tensor:

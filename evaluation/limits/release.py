@@ -92,7 +92,8 @@ def noisy_release(vectors: Tensor, mean: Tensor, radius: float, noise_sd: float,
     """
     _check_positive("noise_sd", noise_sd)
     clipped = clip_to_ball(vectors, mean, radius)
-    return clipped + noise_sd * torch.randn(clipped.shape, generator=generator, dtype=torch.float64)
+    noise = torch.randn(clipped.shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return clipped + noise_sd * noise.to(clipped.device)
 
 
 def tar_bound(fmr: float | Tensor, delta: float | Tensor, frames: int = 1) -> Tensor:
@@ -170,8 +171,8 @@ def release_bound(radius: float, noise_sd: float, dimension: int, people: int, f
 
 def _log_leakage(ratio: float, dimension: int) -> float:
     """Natural logarithm of w(r, d) in :func:`release_bound`; the shell integral expanded in powers of r and t."""
-    k = torch.arange(dimension, dtype=torch.float64)  # power of t
-    d, log_ratio = torch.tensor(float(dimension), dtype=torch.float64), math.log(ratio)
+    k = torch.arange(dimension, dtype=torch.float64, device="cpu")  # power of t
+    d, log_ratio = k.new_tensor(float(dimension)), math.log(ratio)
     log_choose = torch.lgamma(d) - torch.lgamma(k + 1) - torch.lgamma(d - k)
     log_moment = (k - 1) / 2 * math.log(2) + torch.lgamma((k + 1) / 2)  # int t^k exp(-t^2 / 2)
     log_area = math.log(2) * (1 - d / 2) - torch.lgamma(d / 2)
