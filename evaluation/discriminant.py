@@ -45,9 +45,9 @@ def fit_discriminant(rows: Floats, identity: np.ndarray, ridge: float = 1e-3) ->
     b_k / (1 + 2 b_k). Axes are scaled by its square root, so that an inner product is that term.
 
     Args:
-        rows: features.
-        identity: whole number for each row; at least two people, one of them with two rows.
-        ridge: share of the mean within variance added to every axis.
+        rows: Features.
+        identity: Whole number for each row; at least two people, one of them with two rows.
+        ridge: Share of the mean within variance added to every axis.
     """
     people, place, count = np.unique(identity, return_inverse=True, return_counts=True)
     if len(people) < 2 or count.max() < 2:

@@ -17,7 +17,7 @@ class Photos:
     """One part of a split.
 
     Attributes:
-        faces: images (N, 3, S, S) uint8 with identities and captures.
+        faces: Images (N, 3, S, S) uint8 with identities and captures.
         points5: (N, 5, 2) eye centres, nose tip and mouth corners, true or detected on the *clean* photo.
         gallery: (N,) bool, enrolled; the others are probes, from other captures of the same people.
     """
@@ -78,12 +78,12 @@ class Knowledge:
     """What an attacker is given. Nothing here shows a person of the test or of the calibration.
 
     Attributes:
-        train: people of the attacker's own, clean.
-        train_protected: the same photographs, protected (the attacker owns the tool); N as ``train``.
-        validation: further people of the attacker's own, clean, for choosing among settings.
-        validation_protected: the same, protected.
-        blur: the optics, where the protector has any.
-        seed: of everything random.
+        train: People of the attacker's own, clean.
+        train_protected: The same photographs, protected, in the same order: the attacker owns the tool.
+        validation: Further people of the attacker's own, clean, for choosing among settings.
+        validation_protected: The validation photographs, protected.
+        blur: The optics of the protector, or None if it has none.
+        seed: Seed for all random numbers that the attacker draws.
     """
 
     train: Photos

@@ -19,7 +19,7 @@ def people_of(identity: Tensor) -> tuple[Tensor, int]:
     """Labels (N,) counted from 0, and how many people there are.
 
     Raises:
-        EvaluationError: fewer than 4 people.
+        EvaluationError: Fewer than 4 people.
     """
     people, place = torch.unique(identity, return_inverse=True)
     if len(people) < 4:

@@ -19,11 +19,11 @@ def write_atomic(path: Path, data: bytes) -> None:
     The data reaches the disk before the name does, so a power cut cannot leave an empty file under the name.
 
     Args:
-        path: the file to make or replace; its folder must exist.
-        data: the whole content.
+        path: The file to make or replace; its folder must exist.
+        data: The whole content.
 
     Raises:
-        OSError: with ``filename`` set to ``path``; the temporary file is removed.
+        OSError: With ``filename`` set to ``path``; the temporary file is removed.
     """
     _through_temporary(path, data, os.replace)
 
@@ -32,12 +32,12 @@ def write_new(path: Path, data: bytes) -> None:
     """Write a file that must not exist yet, whole or not at all; a file that appears meanwhile is not replaced.
 
     Args:
-        path: the file to make; its folder must exist.
-        data: the whole content.
+        path: The file to make; its folder must exist.
+        data: The whole content.
 
     Raises:
-        FileExistsError: there is such a file.
-        OSError: as for :func:`write_atomic`.
+        FileExistsError: There is such a file.
+        OSError: As for :func:`write_atomic`.
     """
     _through_temporary(path, data, _name_new)
 

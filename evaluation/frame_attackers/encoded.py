@@ -27,7 +27,7 @@ class EncodedFaces:
         identity: (N,) int64.
         capture: (N,) int64, number of the capture of that person.
         points5: (N, 5, 2) true eye centres, nose tip and mouth corners in scene pixels, image left first.
-        scene_px: side of the scene frame in pixels.
+        scene_px: Side of the scene frame in pixels.
         read: (signal, generator) -> frames (N, C, n, n) in 0..1 with the sensor's noise and bits.
     """
 
@@ -49,10 +49,10 @@ def face_crop(frames: Tensor, points5: Tensor, scene_px: int, size: int, face_sc
     light of a fine sensor is thrown away.
 
     Args:
-        frames: sensor frames that cover the scene window.
+        frames: Sensor frames that cover the scene window.
         points5: (N, 5, 2) in scene pixels.
-        scene_px: side of the scene window in those pixels.
-        size: side of the result.
+        scene_px: Side of the scene window in those pixels.
+        size: Side of the result.
         face_scale: 1 for the standard crop; smaller values show more around the face (hair, jaw).
     """
     side = frames.shape[-1]

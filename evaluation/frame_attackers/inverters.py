@@ -25,12 +25,12 @@ class WienerFilter(nn.Module):
 
     Args:
         psf: (C, K, K) shares of the light for the channels of the frame, on scene cells, K odd.
-        pixels: pixels across the sensor; divides the scene samples.
+        pixels: Pixels across the sensor; divides the scene samples.
         scenes: (M, C, S, S) clean training scenes in the units of the frame (what a sharp noiseless camera would show).
-        noise_variance: variance of one frame pixel.
+        noise_variance: Variance of one frame pixel.
 
     Raises:
-        EvaluationError: if shapes do not fit, or the noise variance is negative.
+        EvaluationError: If shapes do not fit, or the noise variance is negative.
     """
 
     def __init__(self, psf: Tensor, pixels: int, scenes: Tensor, noise_variance: float) -> None:
@@ -132,9 +132,9 @@ class UNetInverter:
     """Learned inverse of the camera: a U-Net from encoded frames to scenes, trained on pairs it makes itself.
 
     Args:
-        seed: of weights, batches and noise.
-        steps: training steps.
-        batch: faces in a step.
+        seed: Seed for weights, batches and noise.
+        steps: Training steps.
+        batch: Faces in a step.
     """
 
     def __init__(self, *, seed: int, steps: int, batch: int = 24) -> None:
@@ -149,7 +149,7 @@ class UNetInverter:
         """Train on frames of ``faces`` against their clean scenes (N, C, S, S) in 0..1 (display-encoded).
 
         Raises:
-            EvaluationError: if scenes and frames do not belong together.
+            EvaluationError: If scenes and frames do not belong together.
         """
         if scenes.shape[:2] != faces.signal.shape[:2] or scenes.shape[-1] != faces.scene_px:
             raise EvaluationError(

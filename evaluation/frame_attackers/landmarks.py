@@ -77,10 +77,10 @@ def add_landmark_noise(points: Tensor, unit: Tensor, nme: float, generator: torc
     """Points (N, K, 2) with isotropic Gaussian noise scaled so that *this* set has exactly the given error.
 
     Args:
-        points: true points in pixels.
+        points: True points in pixels.
         unit: (N,) outer-eye-corner distances of the faces in pixels.
-        nme: normalised mean error to reach, zero or positive.
-        generator: source of the noise.
+        nme: Normalised mean error to reach, zero or positive.
+        generator: Source of the noise.
     """
     points = _check(points)
     _check_error(nme)
@@ -177,10 +177,10 @@ class LandmarkAttacker:
     """Recogniser of people from landmark positions (and, if given, their confidences) alone.
 
     Args:
-        frame_size: side of the frame the coordinates belong to, pixels; it scales the network's input.
-        seed: of initial weights, batches and noise. The same seed gives the same embeddings.
-        steps: training steps of each network.
-        batch: faces in a step.
+        frame_size: Side of the frame the coordinates belong to, pixels; it scales the network's input.
+        seed: Seed for initial weights, batches and noise. The same seed gives the same embeddings.
+        steps: Training steps of each network.
+        batch: Faces in a step.
 
     After :meth:`fit`, ``chosen`` names the learner in use and ``validation`` holds (rank-1, AUC) of each candidate.
     """
@@ -207,7 +207,7 @@ class LandmarkAttacker:
         Args:
             points: (N, K, 2), K >= 3. True points when ``noise_px`` > 0, else points as they are released.
             identity: (N,) whole numbers.
-            noise_px: standard deviation per coordinate of the error to add (:func:`noise_sd_px`): fresh noise in every
+            noise_px: Standard deviation per coordinate of the error to add (:func:`noise_sd_px`): fresh noise in every
                 step of the networks, a few draws for the closed form, one for validation. 0 for points that already
                 carry their error.
             confidence: (N, K) of the points, if the release carries it.
@@ -337,8 +337,8 @@ class LandmarkFloor:
 
     Attributes:
         gallery: (N, D) and probes (P, D), unit rows.
-        noise_px: standard deviation per coordinate of the released points.
-        learner: which learner was chosen on validation.
+        noise_px: Standard deviation per coordinate of the released points.
+        learner: Which learner was chosen on validation.
         validation: (rank-1, AUC) of every candidate on validation people.
     """
 
@@ -364,13 +364,13 @@ def landmark_floor(
 
     Args:
         train: (true points (N, K, 2), identity (N,)) of the training people.
-        gallery: true points (M, K, 2) of the gallery photos; they are released with noise too.
-        probes: true points (P, K, 2) of the probes.
-        noise_px: standard deviation per coordinate of the release, pixels (:func:`noise_sd_px` for a given error).
-        frame_size: side of the frame, pixels.
-        seed: of noise and training.
+        gallery: True points (M, K, 2) of the gallery photos; they are released with noise too.
+        probes: True points (P, K, 2) of the probes.
+        noise_px: Standard deviation per coordinate of the release, pixels (:func:`noise_sd_px` for a given error).
+        frame_size: Side of the frame, pixels.
+        seed: Seed for noise and training.
         validation: (points, identity) of people outside training and test.
-        steps: of each network.
+        steps: Number of training steps of each network.
     """
     attacker = LandmarkAttacker(frame_size, seed=seed, steps=steps)
     attacker.fit(*train, noise_px=noise_px, validation=validation)

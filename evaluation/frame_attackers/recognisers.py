@@ -42,9 +42,21 @@ _PHOTO_MEAN, _PHOTO_SD = 115.0, 52.0
 class Attacker(ABC):
     """One way to name the people in encoded frames.
 
+    To add an attacker:
+
+    1. Write a sub-class of :class:`Attacker` in a file of this folder. ``fit`` sees training people only;
+       ``faces.read(faces.signal[pick], generator)`` exposes their captures afresh, as often as it likes, and
+       :func:`face_crop` aligns the frames. It draws random numbers through :mod:`evaluation.draws` and makes tensors on
+       the device of ``faces.signal``; :func:`evaluation.training.fit_classifier` trains a network from scratch.
+    2. Add a row to ``ATTACKERS`` in ``codesign/attackers.py``: name, what it knows, how it is made from the camera, and
+       on which cameras it is tried. Proof, report and jobs read that table, and nothing else.
+    3. Add it to ``ATTACKERS`` in ``tests/evaluation/frame_attackers/test_recognisers.py``: it must find nothing in pure
+       noise and give the same bits for the same seed. Write one test of your own: that it learns people in easy
+       patterns, whom it has never met.
+
     Attributes:
-        name: short name used in results.
-        knowledge: what the attacker knows and trains on, for the report.
+        name: Short name used in results.
+        knowledge: What the attacker knows and trains on, for the report.
     """
 
     name: str
@@ -63,10 +75,10 @@ class LinearDiscriminant(Attacker):
     """Closed-form two-covariance discriminant on aligned pixels: no training luck, strong where noise dominates.
 
     Args:
-        seed: of the noise.
-        size: side of the crop.
-        copies: exposures of each training capture, as far as the number of rows stays bounded.
-        face_scale: see :func:`face_crop`.
+        seed: Seed of the noise in the training frames.
+        size: Side of the crop.
+        copies: Exposures of each training capture, as far as the number of rows stays bounded.
+        face_scale: Below 1, crops show more around the face; see :func:`face_crop`.
     """
 
     knowledge = "trains on encoded frames of other people (closed form)"
@@ -106,11 +118,11 @@ class ScratchRecogniser(Attacker):
     """A residual network trained from scratch on encoded frames with a margin softmax.
 
     Args:
-        seed: of weights, batches and noise.
-        steps: training steps.
-        batch: faces in a step.
-        size: side of the crop that the network sees.
-        face_scale: see :func:`face_crop`.
+        seed: Seed for weights, batches and noise.
+        steps: Training steps.
+        batch: Faces in a step.
+        size: Side of the crop that the network sees.
+        face_scale: Below 1, crops show more around the face; see :func:`face_crop`.
     """
 
     knowledge = "trains a recogniser from scratch on encoded frames of other people"
@@ -151,19 +163,19 @@ class SFaceAttacker(Attacker):
     """The pretrained recogniser on encoded or restored frames: as it is, adapted in closed form, or fine-tuned.
 
     Args:
-        name: name in the results.
-        knowledge: what it knows, for the report.
-        seed: of batches and noise.
-        steps: fine-tuning steps; 0 leaves the network as published.
-        last_layer: fine-tune only what follows the last feature map (6.4 of 10 million weights), on features computed
+        name: Name in the results.
+        knowledge: What the attacker knows, for the report.
+        seed: Seed for batches and noise.
+        steps: Fine-tuning steps; 0 leaves the network as published.
+        last_layer: Fine-tune only what follows the last feature map (6.4 of 10 million weights), on features computed
             once: many more steps for the same time, at the full resolution of the network.
-        adapt: fit a closed-form discriminant to its embeddings of the training people.
+        adapt: Fit a closed-form discriminant to its embeddings of the training people.
         restore: (frames (N, C, n, n)) -> images (N, C, m, m) shown to the recogniser, for example a Wiener filter and
             the display curve; None shows the frames themselves.
         network: SFace in eval mode; it is copied before training.
-        batch: faces in a step.
-        rate: peak learning rate of the backbone (the new head learns ten times faster).
-        adapt_limit: most training captures that are embedded for ``adapt``.
+        batch: Faces in a step.
+        rate: Peak learning rate of the backbone (the new head learns ten times faster).
+        adapt_limit: Most training captures that are embedded for ``adapt``.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ def make_attacker(name: str, tier: Tier = "standard") -> ImageAttacker:
     """An attacker with the budget of a tier: "smoke" proves that it runs, "standard" and "full" that it tried.
 
     Raises:
-        EvaluationError: name or tier is unknown.
+        EvaluationError: Name or tier is unknown.
     """
     if name not in _MAKERS:
         raise EvaluationError(f"There is no attacker {name!r}; choose one of {', '.join(_MAKERS)}.")

@@ -26,13 +26,27 @@ CHUNK = 64
 class ImageAttacker(ABC):
     """One way to tell who is shown on protected photographs.
 
+    To add an attacker:
+
+    1. Write a file in this folder with a sub-class of :class:`ImageAttacker`, or of :class:`Restoration` if it changes
+       photographs and then looks with the recogniser as published. Set the attributes below; what it spends on training
+       is given to its constructor. It draws random numbers through :mod:`evaluation.draws`, from a generator that is
+       seeded with ``knowledge.seed``, and makes tensors on the device of the photographs. :class:`Validation` and
+       :func:`best` choose among settings, :mod:`evaluation.training` holds the training loops.
+    2. Add a line to ``_MAKERS`` in ``__init__.py``: its name and, for each tier, how it is made. ``optishield evaluate
+       --attackers NAME`` takes the name from then on; ``evaluation/config.py`` lists those that are tried by default.
+    3. Add a line to ``ROWS`` in ``tests/evaluation/image_attackers/test_image_attackers.py``, with a budget of seconds.
+       The contract (same knowledge, same bits; unit vectors; no look at its neighbours; nothing that it was given is
+       changed) and the tests on devices run over it by themselves. Write one test of your own: that it succeeds on its
+       positive control, where the recogniser as published fails.
+
     Attributes:
-        name: short name used in results.
-        level: what it knows, as a level.
-        knowledge: the same in a sentence, for the report.
-        budget: what it spends, for the report.
-        control: the positive control: where it must succeed, or it proves nothing elsewhere.
-        frames: captures of one scene that are averaged in linear light before it looks at them; whoever runs the
+        name: Short name used in results.
+        level: What the attacker knows, as a level.
+        knowledge: The same in a sentence, for the report.
+        budget: What the attacker spends on its preparation, for the report.
+        control: The positive control: a protection on which the attacker must succeed, or it proves nothing elsewhere.
+        frames: Captures of one scene that are averaged in linear light before it looks at them; whoever runs the
             attacker supplies the averages.
     """
 
@@ -52,7 +66,7 @@ class ImageAttacker(ABC):
         """Prepare on people of the attacker's own. Same knowledge, same bits.
 
         Raises:
-            EvaluationError: the knowledge does not suffice, or the attack is inapplicable.
+            EvaluationError: The knowledge does not suffice, or the attack is inapplicable.
         """
 
     @abstractmethod
@@ -60,8 +74,8 @@ class ImageAttacker(ABC):
         """One unit vector (N, D) for each photograph, whatever else is in the batch.
 
         Args:
-            photos: whom to look at.
-            protected: whether they went through the protector; an attacker knows which side it looks at.
+            photos: Photographs to look at.
+            protected: Whether they went through the protector; an attacker knows which side it looks at.
         """
 
 
@@ -93,7 +107,7 @@ def checked(knowledge: Knowledge) -> tuple[Tensor, int]:
     """Labels (N,) of the training people and their number.
 
     Raises:
-        EvaluationError: protected photographs are not those of the clean ones, or there are too few people.
+        EvaluationError: Protected photographs are not those of the clean ones, or there are too few people.
     """
     for part, clean, protected in (
         ("training", knowledge.train, knowledge.train_protected),
@@ -117,15 +131,15 @@ class Validation:
     """Protected probes against a clean gallery of the attacker's own people: how it chooses among settings.
 
     Args:
-        knowledge: of the attacker.
-        most: probes that are tried at most; the gallery is kept whole.
+        knowledge: What the attacker is given.
+        most: Probes that are tried at most; the gallery is kept whole.
 
     Attributes:
-        gallery: clean photographs that are enrolled.
-        probes: protected photographs, of other captures.
+        gallery: Clean photographs that are enrolled.
+        probes: Protected photographs, of other captures.
 
     Raises:
-        EvaluationError: gallery or probes are empty.
+        EvaluationError: Gallery or probes are empty.
     """
 
     def __init__(self, knowledge: Knowledge, most: int) -> None:

@@ -26,7 +26,7 @@ class CrossDomain:
 
     Attributes:
         middle: (2, D) mean of the clean and of the protected training features; each side is seen about its own.
-        linear: the map, or None for features as they are.
+        linear: The map, or None to leave the features as they are.
     """
 
     middle: Floats
@@ -48,9 +48,9 @@ def fit_cross_domain(
         clean: (N, D) features of clean training photographs.
         protected: (N, D) of the same, protected.
         identity: (N,) labels.
-        gallery: features of the validation gallery.
-        probes: features of the validation probes.
-        validation: whose they are.
+        gallery: Features of the validation gallery.
+        probes: Features of the validation probes.
+        validation: The validation people whose features these are.
     """
     first, second = clean.double().cpu().numpy(), protected.double().cpu().numpy()
     middle = np.stack([first.mean(axis=0), second.mean(axis=0)])
@@ -67,11 +67,11 @@ class LinearProtected(ImageAttacker):
     """Discriminant on the embeddings of another attacker.
 
     Args:
-        inner: whose embeddings are mapped; fitted along.
-        name: short name.
-        knowledge: what it knows, as a sentence.
-        control: see :class:`ImageAttacker`.
-        most: training photographs of each side, and validation probes, that are embedded.
+        inner: Attacker whose embeddings are mapped; it is fitted as well.
+        name: Short name.
+        knowledge: What the attacker knows, as a sentence.
+        control: The positive control; see :class:`ImageAttacker`.
+        most: Training photographs of each side, and validation probes, that are embedded.
     """
 
     def __init__(self, inner: ImageAttacker, *, name: str, level: Level, knowledge: str, control: str, most: int):
@@ -107,9 +107,9 @@ class PixelsDiscriminant(ImageAttacker):
     """Discriminant on aligned pixels: needs no recogniser, and seconds.
 
     Args:
-        size: side of the crop in pixels.
-        most: training photographs of each side, and validation probes, that are used.
-        face_scale: below 1 the crop shows more around the face (hair, jaw).
+        size: Side of the crop in pixels.
+        most: Training photographs of each side, and validation probes, that are used.
+        face_scale: Below 1 the crop shows more around the face (hair, jaw).
     """
 
     name = "pixels-discriminant"

@@ -54,10 +54,10 @@ class FineTuned(ImageAttacker):
     starts as the identity. Of several stages of the training the best on validation people is kept.
 
     Args:
-        steps: training steps.
-        batch: photographs in a step, half of them protected on average.
-        most: training photographs of each side, and validation probes, that are used.
-        rate: peak learning rate of the layer; that of the new softmax is ten times as large.
+        steps: Training steps.
+        batch: Photographs in a step, half of them protected on average.
+        most: Training photographs of each side, and validation probes, that are used.
+        rate: Peak learning rate of the layer; that of the new softmax is ten times as large.
     """
 
     name = "fine-tuned-protected"
@@ -132,10 +132,10 @@ class EndToEnd(ImageAttacker):
     """All weights of the recogniser, trained with a margin softmax. Batch norm, where there is any, stays as it is.
 
     Args:
-        steps: training steps.
-        batch: photographs in a step, half of them protected on average.
-        most: validation probes that are used.
-        rate: peak learning rate of the network; that of the new softmax is a hundred times as large.
+        steps: Training steps.
+        batch: Photographs in a step, half of them protected on average.
+        most: Validation probes that are used.
+        rate: Peak learning rate of the network; that of the new softmax is a hundred times as large.
     """
 
     name = "end-to-end-protected"

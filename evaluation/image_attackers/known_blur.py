@@ -47,8 +47,8 @@ class KnownPsf(Restoration):
     become grey.
 
     Args:
-        wrong: relative error of the width of the point-spread function, which is taken for too wide.
-        most: validation probes that are tried.
+        wrong: Relative error of the width of the point-spread function, which is taken for too wide.
+        most: Validation probes that are tried.
     """
 
     level = "K3"

@@ -71,11 +71,11 @@ class Preprocess(Restoration):
     whether the clean gallery goes through it as well.
 
     Args:
-        most: validation probes that are tried.
+        most: Validation probes that are tried.
 
     Attributes:
-        chosen: the operation, after :meth:`fit`.
-        both_sides: whether clean photographs go through it.
+        chosen: The operation that was chosen; it is set by :meth:`fit`.
+        both_sides: Whether clean photographs go through the operation, too.
     """
 
     name = "preprocess"

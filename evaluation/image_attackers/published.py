@@ -14,7 +14,7 @@ class AsPublished(ImageAttacker):
     """Looks with the recogniser as it is, at one photograph or at the average of several of the same scene.
 
     Args:
-        frames: captures in the average.
+        frames: Captures in the average.
     """
 
     level = "K0"

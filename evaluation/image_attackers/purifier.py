@@ -55,14 +55,14 @@ class Purifier(Restoration):
     that none depends on its neighbours.
 
     Args:
-        steps: training steps.
-        batch: squares in a step.
-        patch: side in pixels of the squares.
-        backward: numbers of backward steps that are tried.
-        most: validation probes that are tried.
+        steps: Training steps.
+        batch: Squares in a step.
+        patch: Side in pixels of the squares.
+        backward: Numbers of backward steps that are tried.
+        most: Validation probes that are tried.
 
     Attributes:
-        chosen: the course, after :meth:`fit`.
+        chosen: The course that was chosen; it is set by :meth:`fit`.
     """
 
     name = "purifier"

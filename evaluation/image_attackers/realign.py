@@ -29,7 +29,7 @@ class Realign(ImageAttacker):
     """Aligns by a second detector, on both sides; falls back to the given points where it finds no face there.
 
     Args:
-        make: makes the detector, when the attacker is fitted.
+        make: Makes the detector, when the attacker is fitted.
 
     Attributes:
         acquired: (N,) bool, whether the detector found the faces of the latest :meth:`embed`. ISO/IEC 19795-1 counts

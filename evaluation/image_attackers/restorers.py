@@ -40,9 +40,9 @@ class _UNetRestorer(Restoration):
     """A U-Net that is trained on pairs.
 
     Args:
-        steps: training steps.
-        batch: photographs in a step.
-        patch: side in pixels of the squares it is trained on.
+        steps: Training steps.
+        batch: Photographs in a step.
+        patch: Side in pixels of the squares it is trained on.
     """
 
     def __init__(self, *, steps: int, batch: int, patch: int) -> None:
@@ -84,10 +84,10 @@ class Restorer(_UNetRestorer):
     high-level guided denoiser of Liao et al., CVPR 2018).
 
     Args:
-        steps: training steps.
-        batch: photographs in a step.
-        patch: side in pixels of the squares it is trained on; whole photographs when guided.
-        guide: weight of 1 - cosine between restored and clean photograph, where the recogniser has gradients.
+        steps: Training steps.
+        batch: Photographs in a step.
+        patch: Side in pixels of the squares it is trained on; whole photographs when guided.
+        guide: Weight of 1 - cosine between restored and clean photograph, where the recogniser has gradients.
     """
 
     name = "restorer"

@@ -16,10 +16,10 @@ class ScratchProtected(ImageAttacker):
     """A residual network trained from scratch with a margin softmax (parrot training: Newton, Sweeney and Malin 2005).
 
     Args:
-        steps: training steps.
-        batch: photographs in a step, half of them protected on average.
-        size: side of the crop in pixels.
-        face_scale: below 1 the crop shows more around the face (hair, jaw).
+        steps: Training steps.
+        batch: Photographs in a step, half of them protected on average.
+        size: Side of the crop in pixels.
+        face_scale: Below 1 the crop shows more around the face (hair, jaw).
     """
 
     name = "scratch-protected"

@@ -222,7 +222,7 @@ def class_bits_upper(captures: Tensor, frames: int = 1, *, confidence: float = 0
             give a limit on what these dimensions tell, no more.
         frames: T.
         confidence: Chance that the limit covers the truth, one-sided.
-        seed: Of the simulated quantile.
+        seed: Seed of the simulated quantile.
 
     Returns:
         Scalar, float64, zero or more, differentiable in the captures.
@@ -315,7 +315,7 @@ class Certificate:
     Attributes:
         tier: "certified" (holds for any faces and attackers), "model-based" (as true as the model) or "empirical"
             (the limit of the best attack that was run; no bound).
-        max_success: a_max, the highest rate of naming the right one of the people.
+        max_success: A_max, the highest rate of naming the right one of the people.
         people: M, equally likely beforehand.
         frames: T, frames the attacker sees of the person.
         noise: What noise it rests on, with its size and unit.

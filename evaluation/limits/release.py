@@ -1,8 +1,9 @@
 """Release of a clipped vector with Gaussian noise, and limits on every attacker that follow from it alone.
 
-This is the *certified* tier of :mod:`.information`: nothing is assumed about faces, optics or the attacker, who
-may hold a gallery, any photographs of the people and full knowledge of the camera, but not the noise. Success is that
-of naming the one of M people, all equally likely beforehand, whom T frames show; true accept rates are bounded as well.
+This is the *certified* tier beside :mod:`evaluation.limits.information`: nothing is assumed about faces, optics or the
+attacker, who may hold a gallery, any photographs of the people and full knowledge of the camera, but not the noise.
+Success is that of naming the one of M people, all equally likely beforehand, whom T frames show; true accept rates are
+bounded as well.
 
 Computed in float64 whatever comes in.
 """
@@ -105,7 +106,7 @@ def tar_bound(fmr: float | Tensor, delta: float | Tensor, frames: int = 1) -> Te
 
     Args:
         fmr: False match rate, 0 to 1, any shape.
-        delta: Distance of the two scenes (:func:`.scene_distance`), or its largest value 2 C / sigma
+        delta: Distance of the two scenes (:func:`evaluation.limits.scene_distance`), or its largest value 2 C / sigma
             for a clipped release; zero or positive, broadcasts with ``fmr``.
         frames: Frames T with independent noise.
 

@@ -35,7 +35,7 @@ def share_of_clean(protected: Values, clean: Values, *, level: float = 0.95) -> 
     Args:
         protected: (G,) figure of each person (:func:`evaluation.measures.statistics.per_identity`).
         clean: (G,) same people, same order.
-        level: of Fieller's interval.
+        level: Confidence level of Fieller's interval.
 
     Returns:
         The ratio; NaN with a reason where the clean figure is not clear of zero.
@@ -86,10 +86,10 @@ def balanced_accuracy(predicted: Values, truth: Values, identity: Values, *, lev
         predicted: (N,) classes, whole numbers.
         truth: (N,) true classes; an attribute that was read from the clean photo serves as truth for the protected one.
         identity: (N,) person of each photo.
-        level: nominal coverage.
+        level: Nominal coverage.
 
     Raises:
-        EvaluationError: fewer than 2 people or 2 classes.
+        EvaluationError: Fewer than 2 people or 2 classes.
     """
     named, true, who = (_classes(values) for values in (predicted, truth, identity))
     if not (named.shape == true.shape == who.shape):

@@ -29,12 +29,12 @@ def false_match_interval(matrix: ScoreMatrix, threshold: float, *, level: float 
     cases, and in .90 to .96 at a rate of .1 where some people match strangers far more often than others.
 
     Args:
-        matrix: of test people.
-        threshold: frozen; a score matches when it is above.
-        level: nominal coverage.
+        matrix: Scores of the test people.
+        threshold: Frozen; a score matches when it is above.
+        level: Nominal coverage.
 
     Raises:
-        EvaluationError: fewer than 2 people are probed.
+        EvaluationError: Fewer than 2 people are probed.
     """
     check_level(level)
     place = matrix.own.argmax(axis=1)
@@ -75,8 +75,8 @@ class DetBand:
         fnmr: (K,) false non-match rate at the lowest threshold whose false match rate is at most that.
         low: (K,) lower limits of fnmr.
         high: (K,) upper limits.
-        people: identities probed.
-        level: nominal coverage at each point.
+        people: Identities probed.
+        level: Nominal coverage at each point.
     """
 
     fmr: Floats
@@ -101,11 +101,11 @@ def det_band(
     where it is at .004.
 
     Args:
-        matrix: of test people.
+        matrix: Scores of the test people.
         fmr: (K,) false match rates in 0..1.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
-        level: nominal coverage at each point.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage at each point.
     """
     check_level(level)
     rates = as_array(fmr).astype(np.float64)

@@ -17,8 +17,8 @@ class Cost:
     """Filled in when the block of :func:`measured` ends, also if it ends by an exception.
 
     Attributes:
-        seconds: wall time.
-        peak_growth_bytes: most memory resident at once, above what was resident at the start; None where the system
+        seconds: Wall time in seconds.
+        peak_growth_bytes: Most memory resident at once, above what was resident at the start; None where the system
             does not tell (anything but Linux, or a kernel that does not let the peak be reset).
     """
 
@@ -35,8 +35,8 @@ def measured(clock: Callable[[], float] = time.perf_counter, process: Path = _PR
     of the outer.
 
     Args:
-        clock: seconds, rising.
-        process: folder of the process in the proc file system (proc(5)).
+        clock: Returns the time in seconds; it must never go back.
+        process: Folder of the process in the proc file system (proc(5)).
     """
     cost = Cost()
     before = _resident(process, "VmRSS") if _reset_peak(process) else None

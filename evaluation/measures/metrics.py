@@ -90,7 +90,7 @@ def templates(gallery_emb: Values, gallery_id: Values, *, centre: Values | None 
     Args:
         gallery_emb: (N, D) embeddings.
         gallery_id: (N,) whole numbers.
-        centre: see :func:`unit`.
+        centre: Common direction that is removed first; see :func:`unit`.
 
     Returns:
         Templates (G, D), the renormalised means, and their identities (G,) in rising order.
@@ -169,10 +169,10 @@ def score_matrix(
         gallery_id: (N,) whole numbers.
         probe_emb: (P, D) embeddings.
         probe_id: (P,) whole numbers.
-        centre: see :func:`unit`.
+        centre: Common direction that is removed first; see :func:`unit`.
 
     Raises:
-        EvaluationError: shapes disagree, values are not finite, or a probe's person is not enrolled.
+        EvaluationError: Shapes disagree, values are not finite, or a probe's person is not enrolled.
     """
     known, people = templates(gallery_emb, gallery_id, centre=centre)
     probes = unit(probe_emb, centre)

@@ -63,7 +63,7 @@ def credited(success: Values, acquired: Values, chance: float) -> Floats:
     Args:
         success: (N,) outcomes in 0..1; what stands where nothing was acquired does not matter.
         acquired: (N,) see :class:`Acquisition`.
-        chance: success of a guess: 1/M in a gallery of M people, the false match rate in verification.
+        chance: Success of a guess: 1/M in a gallery of M people, the false match rate in verification.
     """
     if not 0 <= chance <= 1:
         raise EvaluationError(f"chance is {chance}; the success of a guess lies between 0 and 1.")
@@ -76,11 +76,11 @@ def matches(scores: Values, threshold: Threshold, *, acquired: Values | None = N
 
     Args:
         scores: (N,) of genuine comparisons, or of comparisons with the target of an impersonation.
-        threshold: frozen.
+        threshold: Frozen.
         acquired: (N,) see :class:`Acquisition`; default: all.
 
     Raises:
-        EvaluationError: a score that counts is not finite.
+        EvaluationError: A score that counts is not finite.
     """
     values = as_array(scores).astype(np.float64)
     if values.ndim != 1:
@@ -99,7 +99,7 @@ def psr(matched: Values, identity: Values, *, level: float = 0.95) -> Interval:
     Args:
         matched: (N,) of :func:`matches`, genuine comparisons with protection.
         identity: (N,) person of each.
-        level: nominal coverage.
+        level: Nominal coverage.
     """
     return korn_graubard(1 - as_array(matched).astype(np.float64), identity, level=level)
 
@@ -114,10 +114,10 @@ def psr_net(matched: Values, matched_clean: Values, identity: Values, *, level: 
         matched: (N,) of :func:`matches`, genuine comparisons with protection.
         matched_clean: (N,) bool, the same comparisons without; a photo that is not acquired clean does not match.
         identity: (N,) person of each.
-        level: nominal coverage.
+        level: Nominal coverage.
 
     Raises:
-        EvaluationError: fewer than 2 people are matched clean, so that there is nothing to protect.
+        EvaluationError: Fewer than 2 people are matched clean, so that there is nothing to protect.
     """
     outcome, labels = as_array(matched).astype(np.float64), as_array(identity)
     clean = _mask(matched_clean, "matched_clean", len(outcome))
@@ -141,7 +141,7 @@ def targeted_impersonation(matched_target: Values, identity: Values, *, level: f
     Args:
         matched_target: (N,) of :func:`matches`, protected photo against the target's.
         identity: (N,) person who is protected.
-        level: nominal coverage.
+        level: Nominal coverage.
     """
     return korn_graubard(matched_target, identity, level=level)
 
@@ -160,8 +160,8 @@ def identification_threshold(non_mated: Values, fpir: float, *, manifest_hash: s
 
     Args:
         non_mated: (Q, M) scores of people who are not enrolled (and not tested) against M templates, clean.
-        fpir: rate aimed at.
-        manifest_hash: see :class:`evaluation.measures.threshold.Threshold`.
+        fpir: Rate aimed at.
+        manifest_hash: Hash of the manifest; see :class:`evaluation.measures.threshold.Threshold`.
     """
     return freeze_threshold(_searches(non_mated).max(axis=1), fpir, manifest_hash=manifest_hash)
 
@@ -174,8 +174,8 @@ def false_positive_identification(
     Args:
         non_mated: (Q, M) scores of people who are not enrolled against M templates.
         identity: (Q,) who is searched for.
-        threshold: of :func:`identification_threshold`.
-        level: nominal coverage.
+        threshold: Threshold from :func:`identification_threshold`.
+        level: Nominal coverage.
     """
     return korn_graubard(threshold.accepts(_searches(non_mated).max(axis=1)), identity, level=level)
 
@@ -186,10 +186,10 @@ def false_negative_identification(
     """FNIR(M, R, T): share of mated searches whose mate is not among the R best, or not above the threshold.
 
     Args:
-        mated: probes of enrolled people against all M templates.
-        threshold: of :func:`identification_threshold`.
+        mated: Probes of enrolled people against all M templates.
+        threshold: Threshold from :func:`identification_threshold`.
         candidates: R, 1..M, length of the list that the search returns.
-        level: nominal coverage.
+        level: Nominal coverage.
     """
     listed, identity = rank_trials(mated, candidates)
     return korn_graubard(~(listed & threshold.accepts(mated.genuine)), identity, level=level)
@@ -211,8 +211,8 @@ def poisoning_effect(clean: Values, poisoned: Values, chance: float, *, level: f
         clean: (G,) accuracy on each person's clean test photos after training on clean photos
             (:func:`evaluation.measures.statistics.per_identity`).
         poisoned: (G,) after training on protected photos; same people, same order.
-        chance: accuracy of a guess.
-        level: of Fieller's interval, in which people are paired.
+        chance: Accuracy of a guess.
+        level: Confidence level of Fieller's interval, in which people are paired.
     """
     if not 0 <= chance < 1:
         raise EvaluationError(f"chance is {chance}; the accuracy of a guess lies between 0 and 1.")
@@ -230,6 +230,6 @@ def linkability(
         gallery_id: (N,).
         probe_emb: (P, D) embeddings of other protected photos of the same people.
         probe_id: (P,).
-        level: nominal coverage.
+        level: Nominal coverage.
     """
     return auc_interval(score_matrix(gallery_emb, gallery_id, probe_emb, probe_id), level=level)

@@ -43,8 +43,8 @@ def ssim(first: Tensor, second: Tensor, *, peak: float = 1.0) -> Tensor:
 
     Args:
         first: (N, C, H, W), H and W at least 11.
-        second: same shape.
-        peak: value of white.
+        second: Same shape.
+        peak: Value of white.
 
     Returns:
         (N,) float64.
@@ -101,8 +101,8 @@ def deep_feature_distance(first: Tensor, second: Tensor, features: Features) -> 
 
     Args:
         first: (N, C, H, W) in the value range that ``features`` takes.
-        second: same shape.
-        features: gives the maps (N, C_l, H_l, W_l) of one or more layers.
+        second: Same shape.
+        features: Gives the maps (N, C_l, H_l, W_l) of one or more layers.
 
     Returns:
         (N,) float64 in 0..4: twice the mean of 1 - cosine.
@@ -124,10 +124,10 @@ class KernelDistance:
     """Kernel inception distance over random subsets.
 
     Attributes:
-        value: mean over subsets.
-        sd: standard deviation over subsets.
-        subsets: their number.
-        subset_size: samples of each side in a subset.
+        value: Mean over subsets.
+        sd: Standard deviation over subsets.
+        subsets: Their number.
+        subset_size: Samples of each side in a subset.
     """
 
     value: float
@@ -147,9 +147,9 @@ def kernel_distance(
     Args:
         first: (N, D) features of one set of pictures.
         second: (M, D) of the other, by the same network.
-        subsets: how many subsets, at least 2.
-        subset_size: at most N and M, at least 2.
-        seed: of the subsets, drawn without replacement.
+        subsets: Number of subsets, at least 2.
+        subset_size: Number of samples in a subset, at least 2 and at most N and M.
+        seed: Seed for the subsets, which are drawn without replacement.
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise EvaluationError(

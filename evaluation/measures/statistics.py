@@ -37,11 +37,11 @@ class Interval:
     """An estimate with its two-sided interval.
 
     Attributes:
-        value: the estimate.
-        low: lower limit.
-        high: upper limit.
-        people: number of identities behind it.
-        level: nominal coverage.
+        value: The estimate.
+        low: Lower limit.
+        high: Upper limit.
+        people: Number of identities behind it.
+        level: Nominal coverage.
     """
 
     value: float
@@ -91,11 +91,11 @@ def korn_graubard(success: Values, identity: Values, *, level: float = 0.95, icc
     Args:
         success: (N,) outcome of each trial, 0..1.
         identity: (N,) person of each trial.
-        level: nominal coverage.
-        icc_floor: least intra-class correlation assumed.
+        level: Nominal coverage.
+        icc_floor: Least intra-class correlation assumed.
 
     Raises:
-        EvaluationError: fewer than 2 people, or shapes that disagree.
+        EvaluationError: Fewer than 2 people, or shapes that disagree.
     """
     _, wins, trials = _by_identity(success, identity)
     share, low, high = korn_graubard_limits(wins, trials, level=level, icc_floor=icc_floor)
@@ -110,14 +110,14 @@ def korn_graubard_limits(
     Args:
         wins: (..., G) successes of each person.
         trials: (..., G) trials of each person, at least one.
-        level: nominal coverage.
-        icc_floor: least intra-class correlation assumed.
+        level: Nominal coverage.
+        icc_floor: Least intra-class correlation assumed.
 
     Returns:
         Estimates, lower and upper limits, each (...).
 
     Raises:
-        EvaluationError: fewer than 2 people, a person without trials, or more successes than trials.
+        EvaluationError: Fewer than 2 people, a person without trials, or more successes than trials.
     """
     check_level(level)
     if not 0 <= icc_floor <= 1:
@@ -155,7 +155,7 @@ def proportion_limits(
             with total - 1 and G - 1 degrees of freedom.
         total: (...) trials, the most that size may count for.
         people: G, at least 2.
-        level: nominal coverage.
+        level: Nominal coverage.
 
     Returns:
         Lower and upper limits (...).
@@ -181,7 +181,7 @@ def leave_one_out_auc(matrix: ScoreMatrix) -> tuple[Ints, Floats]:
     comparison table by inclusion and exclusion, so the cost is that of sorting the scores about twice.
 
     Raises:
-        EvaluationError: fewer than 3 people are probed, or the gallery is too small to leave a person out.
+        EvaluationError: Fewer than 3 people are probed, or the gallery is too small to leave a person out.
     """
     people, place = np.unique(matrix.probe_id, return_inverse=True)
     if len(people) < 3 or len(matrix.template_id) < 3:
@@ -245,8 +245,8 @@ class PairedDifference:
     """Mean difference over people, first minus second.
 
     Attributes:
-        difference: estimate with its t interval.
-        p_value: two-sided sign-flip permutation p.
+        difference: Estimate with its t interval.
+        p_value: Two-sided sign-flip permutation p.
     """
 
     difference: Interval
@@ -261,9 +261,9 @@ def paired_difference(
     Args:
         first: (G,) value of each person, in the same order as ``second`` (see :func:`per_identity`).
         second: (G,).
-        seed: of the random sign flips; up to 13 people all flips are enumerated instead.
-        permutations: random flips.
-        level: of the interval.
+        seed: Seed of the random sign flips; up to 13 people, all flips are enumerated instead.
+        permutations: Random flips.
+        level: Confidence level of the interval.
     """
     check_level(level)
     one, other = _aligned(first, second)
@@ -298,12 +298,12 @@ class Gap:
 
     Attributes:
         value: (baseline - ours) / (baseline - floor), NaN when undefined. 0: no merit; 1: an ideal privacy camera.
-        low: lower limit, NaN when undefined.
-        high: upper limit, NaN when undefined.
-        people: identities behind it.
-        reason: why it is undefined, or "".
-        numerator: baseline - ours.
-        denominator: baseline - floor.
+        low: Lower limit, NaN when undefined.
+        high: Upper limit, NaN when undefined.
+        people: Identities behind it.
+        reason: Why it is undefined, or "".
+        numerator: Baseline - ours.
+        denominator: Baseline - floor.
     """
 
     value: float
@@ -353,7 +353,7 @@ def gap_closed(baseline: Values, ours: Values, floor: Values, *, level: float = 
         baseline: (G,) success rate of each person at the best baseline camera.
         ours: (G,) at the camera under test, same people in the same order.
         floor: (G,) with landmarks alone.
-        level: of the interval.
+        level: Confidence level of the interval.
 
     Returns:
         The ratio with Fieller's interval, in which people are paired; NaN with a reason when the denominator is not
@@ -377,11 +377,11 @@ class WorstAttacker:
     """The attacker with the highest success, and what can be said about all of them at once.
 
     Attributes:
-        name: attacker with the highest rate (ties: the higher upper limit).
-        rate: its interval, the headline.
-        upper_of_all: the largest upper limit of any attacker. "No attacker exceeds x" holds at the stated level
+        name: Attacker with the highest rate (ties: the higher upper limit).
+        rate: Its interval, the headline.
+        upper_of_all: The largest upper limit of any attacker. "No attacker exceeds x" holds at the stated level
             without a correction for their number (intersection-union; Berger, Technometrics 24, 1982).
-        rates: every attacker.
+        rates: Every attacker.
     """
 
     name: str
@@ -406,11 +406,11 @@ class LeastProtection:
     """The attacker against whom least is protected, and what holds against all of them at once.
 
     Attributes:
-        name: attacker with the lowest protection rate (ties: the lower lower limit).
-        rate: its interval.
-        low_of_all: the least lower limit of any attacker. "At least x is protected against each of them" holds at the
+        name: Attacker with the lowest protection rate (ties: the lower lower limit).
+        rate: Its interval.
+        low_of_all: The least lower limit of any attacker. "At least x is protected against each of them" holds at the
             stated level without a correction for their number (intersection-union; Berger, Technometrics 24, 1982).
-        rates: every attacker.
+        rates: Every attacker.
     """
 
     name: str

@@ -18,10 +18,10 @@ class Threshold:
     """A frozen threshold; a score matches when it is *above* ``value``.
 
     Attributes:
-        alpha: false match rate aimed at.
-        value: the threshold, in units of score.
-        n: impostor scores it was set on.
-        manifest_hash: hex sha256 of the manifest it belongs to (data, split, weights), or "" if none was given.
+        alpha: The false match rate that is aimed at.
+        value: The threshold, in units of the score.
+        n: Number of impostor scores on which it was set.
+        manifest_hash: Hex sha256 of the manifest it belongs to (data, split, weights), or "" if none was given.
     """
 
     alpha: float
@@ -51,12 +51,12 @@ def freeze_threshold(impostor: Values, alpha: float = 0.01, *, manifest_hash: st
     exceeds it with probability at most alpha (split-conformal quantile; Vovk et al., 2005).
 
     Args:
-        impostor: impostor scores (any shape) of people who are not tested.
-        alpha: false match rate, 0 < alpha < 1.
-        manifest_hash: see :class:`Threshold`.
+        impostor: Impostor scores (any shape) of people who are not tested.
+        alpha: False match rate, 0 < alpha < 1.
+        manifest_hash: Hash of the manifest it belongs to; see :class:`Threshold`.
 
     Raises:
-        EvaluationError: alpha outside (0, 1), scores not finite, or too few of them to reach alpha at all.
+        EvaluationError: Alpha outside (0, 1), scores not finite, or too few of them to reach alpha at all.
     """
     if not 0 < alpha < 1:
         raise EvaluationError(f"alpha is {alpha}; a false match rate lies between 0 and 1.")

@@ -36,11 +36,11 @@ def service(name: str, **options: Any) -> FaceService:
     """The adapter of one provider.
 
     Args:
-        name: one of ``SERVICES``.
-        options: the arguments of :class:`FaceService`, among which consent, budget and cache_dir are required.
+        name: Name of the provider, one of ``SERVICES``.
+        options: The arguments of :class:`FaceService`, among which consent, budget and cache_dir are required.
 
     Raises:
-        EvaluationError: an unknown name, a package that is not installed, or options that cannot be used.
+        EvaluationError: An unknown name, a package that is not installed, or options that cannot be used.
     """
     if name not in SERVICES:
         raise EvaluationError(f"there is no face service {name!r}; choose one of {', '.join(SERVICES)}.")

@@ -36,9 +36,9 @@ class Answer:
     Attributes:
         outcome: "scored"; "no-face" where the provider found no face in an image, which is *not* a non-match;
             "refused-size" where it refused an image for the size of its face, sides or file.
-        score: the provider's similarity on its own scale, None unless the outcome is "scored".
-        thresholds: score at each false match rate that the provider states, None if it states none.
-        threshold_source: where the thresholds come from: "answer", or the documentation that states them.
+        score: The provider's similarity on its own scale, None unless the outcome is "scored".
+        thresholds: Score at each false match rate that the provider states, None if it states none.
+        threshold_source: Where the thresholds come from: "answer", or the documentation that states them.
     """
 
     outcome: Outcome
@@ -52,14 +52,10 @@ class Comparison(Answer):
     """The comparison of two images by a face service.
 
     Attributes:
-        outcome: see :class:`Answer`.
-        score: see :class:`Answer`.
-        thresholds: see :class:`Answer`.
-        threshold_source: see :class:`Answer`.
-        provider: short name of the service.
-        model_version: recognition model, or version of the interface where the provider does not name its model.
-        image_sha256: hex SHA-256 of the two encoded images.
-        answered_at: when the provider answered (UTC, ISO 8601); earlier than now if the result was in the cache.
+        provider: Short name of the service.
+        model_version: Recognition model, or version of the interface where the provider does not name its model.
+        image_sha256: Hex SHA-256 of the two encoded images.
+        answered_at: When the provider answered (UTC, ISO 8601); earlier than now if the result was in the cache.
     """
 
     provider: str
@@ -74,11 +70,11 @@ class Spending:
     Every request counts, also a repeated one that was turned away for its rate: the cap is on what could be billed.
 
     Args:
-        max_calls: requests that may be sent in all.
-        price_per_call: price of one request in a currency of your choice, from the provider's price list of today.
+        max_calls: Requests that may be sent in all.
+        price_per_call: Price of one request in a currency of your choice, from the provider's price list of today.
 
     Raises:
-        EvaluationError: either is negative.
+        EvaluationError: Either is negative.
     """
 
     def __init__(self, max_calls: int, price_per_call: float) -> None:
@@ -99,7 +95,7 @@ class Spending:
         """Count one more request.
 
         Raises:
-            EvaluationError: the budget is used up.
+            EvaluationError: The budget is used up.
         """
         if self.calls >= self.max_calls:
             raise EvaluationError(
@@ -132,7 +128,7 @@ def environment(name: str, what: str) -> str:
     """A variable of the environment that must be set.
 
     Raises:
-        EvaluationError: it is unset or empty.
+        EvaluationError: It is unset or empty.
     """
     value = os.environ.get(name, "").strip()
     if not value:
@@ -148,19 +144,19 @@ class FaceService(ABC):
     own repetitions are switched off, because they would be neither counted nor bounded.
 
     Args:
-        consent: who agreed to the upload of these photographs and when, with a date as YYYY-MM-DD. It is kept with
+        consent: Who agreed to the upload of these photographs and when, with a date as YYYY-MM-DD. It is kept with
             every answer.
-        budget: requests that may be sent.
-        cache_dir: folder for the answers; an answer there is never paid for again.
-        model_version: another model than ``default_version``. Where the provider does not name its model, any text
+        budget: Requests that may be sent.
+        cache_dir: Folder for the answers; an answer there is never paid for again.
+        model_version: Another model than ``default_version``. Where the provider does not name its model, any text
             that tells earlier answers from later ones, for instance the date of an announced change.
-        max_tries: requests for one answer before giving up; the default waits for about a minute in all.
-        first_wait_s: first wait in seconds.
-        sleep: waits a number of seconds.
-        clock: seconds since 1970 (UTC).
+        max_tries: Requests for one answer before giving up; the default waits for about a minute in all.
+        first_wait_s: First wait in seconds.
+        sleep: Waits a number of seconds.
+        clock: Seconds since 1970 (UTC).
 
     Raises:
-        EvaluationError: consent without a name or date, nonsensical numbers, a missing package or setting.
+        EvaluationError: Consent without a name or date, nonsensical numbers, a missing package or setting.
     """
 
     provider: ClassVar[str]
@@ -231,7 +227,7 @@ class FaceService(ABC):
             N comparisons.
 
         Raises:
-            EvaluationError: lengths differ, an image breaks the provider's limits, the budget is used up, the provider
+            EvaluationError: Lengths differ, an image breaks the provider's limits, the budget is used up, the provider
                 keeps turning requests away or refuses one, its answer is incomplete, or a cache file is damaged.
         """
         if len(first) != len(second):

@@ -21,12 +21,12 @@ def encode_images(images: Values, image_format: Format = "png", *, quality: int 
     PNG is the default because JPEG is itself an attack on a protected image: it removes fine perturbations.
 
     Args:
-        images: torch tensor or numpy array of floating-point numbers.
+        images: Torch tensor or numpy array of floating-point numbers.
         image_format: "png" (without loss) or "jpeg".
-        quality: of JPEG, 1..100.
+        quality: Quality of JPEG, 1..100.
 
     Raises:
-        EvaluationError: shape, type or values differ from the above.
+        EvaluationError: Shape, type or values differ from the above.
     """
     values = as_array(images)
     if values.ndim != 4 or values.shape[1] != 3 or not np.issubdtype(values.dtype, np.floating):
@@ -50,10 +50,10 @@ class Limits:
     """What a provider accepts as an image.
 
     Attributes:
-        min_side_px: least height and width.
-        max_bytes: largest file, before any base64.
-        min_bytes: smallest file.
-        max_side_px: largest height and width of a format; a format that is absent has no stated limit.
+        min_side_px: Least height and width.
+        max_bytes: Largest file, before any base64.
+        min_bytes: Smallest file.
+        max_side_px: Largest height and width of a format; a format that is absent has no stated limit.
     """
 
     min_side_px: int
@@ -65,12 +65,12 @@ class Limits:
         """Refuse an image that the provider would refuse, before it is sent.
 
         Args:
-            image: the encoded file.
-            name: what the image is called in errors.
-            provider: who would refuse it.
+            image: The encoded file.
+            name: What the image is called in errors.
+            provider: Name of the provider that would refuse the image.
 
         Raises:
-            EvaluationError: not a PNG or JPEG file, or a side or the file is too small or too large.
+            EvaluationError: Not a PNG or JPEG file, or a side or the file is too small or too large.
         """
         image_format = next((known for known, magic in _MAGIC.items() if image.startswith(magic)), None)
         # OpenCV refuses an empty buffer with an exception of its own; the format is unknown then anyway.

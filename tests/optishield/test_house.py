@@ -109,7 +109,7 @@ _CPU_ONLY = (
     "optics/",
     "faces/",
     "protectors/",
-    "evaluation/",
+    "evaluation/matrix/",
     "photos/",
     "sim/bench/",
     "optishield/commands/enroll.py",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation import EvaluationError, rank_k, score_matrix
+from evaluation.config import EvaluateConfig
 from evaluation.image_attackers import ImageAttacker, attacker_names, make_attacker, pixels
 from evaluation.image_attackers.discriminants import LinearProtected, PixelsDiscriminant
 from evaluation.image_attackers.fine_tuned import EndToEnd, FineTuned
@@ -197,6 +198,11 @@ def soft() -> Knowledge:
 
 def test_every_attacker_has_a_row() -> None:
     assert tuple(ROWS) == attacker_names()
+
+
+def test_the_larger_tiers_try_every_attacker() -> None:
+    for tier in ("standard", "full"):
+        assert EvaluateConfig.for_tier(tier).attackers == attacker_names()
 
 
 @pytest.mark.parametrize("name", attacker_names())
