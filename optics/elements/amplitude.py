@@ -71,6 +71,7 @@ class FixedCode(_Code):
         if low < 0 or high > 1:
             raise OpticsError(f"cells spans {low:g} to {high:g}; amplitude factors lie in 0 to 1.")
         self._hold("cells", cells, tuple(cells.shape))
+        self._follow(cells)
         self.transmission()
 
     def cell_values(self) -> torch.Tensor:
@@ -110,6 +111,7 @@ class TrainedCode(_Code):
                 raise OpticsError("a random code needs a source of randomness; pass generator or start.")
             start = nn.Parameter(torch.randn(cells, cells, generator=generator, dtype=torch.float64).to(dtype))
         self._hold("controls", start, (cells, cells))
+        self._follow(start)
 
     def cell_values(self) -> torch.Tensor:
         """Return the amplitude factor of each cell, shape (n, n)."""

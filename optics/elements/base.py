@@ -72,6 +72,11 @@ class PupilElement(nn.Module):
         """Register ``value``: a Parameter stays trainable, a tensor becomes a buffer; refuse wrong shapes and NaN."""
         hold(self, name, value, shape, self.dtype)
 
+    def _follow(self, given: torch.Tensor | None) -> None:
+        """Move what was made here to the device of a tensor that the caller gave; the last line of a constructor."""
+        if given is not None:
+            self.to(given.device)
+
 
 def cells_across(grid: PupilGrid, samples: int, name: str) -> int:
     """Return how many cells of ``samples`` pupil samples lie across the pupil; they must fill it exactly."""

@@ -57,6 +57,7 @@ class DeformableMirror(PupilElement):
         count = influence.shape[0]
         start = nn.Parameter(torch.zeros(count, dtype=dtype)) if commands_m is None else commands_m
         self._hold("commands_m", start, (count,))
+        self._follow(influence)
         largest = float(self.commands_m.detach().abs().max())
         if largest > max_command_m * (1 + 1e-6):
             raise OpticsError(

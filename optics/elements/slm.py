@@ -84,6 +84,7 @@ class SpatialLightModulator(PupilElement):
         share = _active_share(self._samples, fill_factor).repeat(self.pixels)
         self.register_buffer("active", (share[:, None] * share).to(dtype), persistent=False)
         self._full = fill_factor == 1
+        self._follow(drive if drive is not None else phase_table_rad)
 
     @property
     def levels(self) -> int:

@@ -122,6 +122,7 @@ class ZernikeWavefront(_Spectral):
         self.norm = norm
         self._hold("coefficients_m", coefficients_m, tuple(coefficients_m.shape))
         self.basis = ZernikeBasis(self._noll().shape[-1], grid, dtype)
+        self._follow(coefficients_m)
 
     def _noll(self) -> torch.Tensor:
         return convert_coefficients(self.coefficients_m, self.order, "noll", source_norm=self.norm)

@@ -103,8 +103,9 @@ class ToleranceCamera(nn.Module):
         self.to_psf = to_psf
         self.object_distance_m = object_distance_m
         self.thermal = thermal
-        self._resample = CubicResampler(to_psf.grid)
-        self.register_buffer("coordinate_m", to_psf.grid.coordinate_m, persistent=False)
+        device = to_psf.cells.device
+        self._resample = CubicResampler(to_psf.grid).to(device)
+        self.register_buffer("coordinate_m", to_psf.grid.coordinate_m.to(device), persistent=False)
 
     def forward(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the perturbed PSFs.

@@ -17,6 +17,7 @@ from optics import (
     OffAxis,
     Plane,
     PointPsf,
+    PupilElement,
     PupilGrid,
     PupilToPsf,
     Seidel,
@@ -31,7 +32,18 @@ from optics import (
     psf_mtf,
     random_mask,
 )
-from optics.elements import DeformableMirror, FixedCode, SpatialLightModulator, gaussian_influence, linear_phase_table
+from optics.elements import (
+    BoundedHeight,
+    DeformableMirror,
+    FixedCode,
+    MeasuredHeight,
+    MeasuredWavefront,
+    SpatialLightModulator,
+    TrainedCode,
+    ZernikeWavefront,
+    gaussian_influence,
+    linear_phase_table,
+)
 from optics.imaging import (
     BrownConrady,
     ClearAperture,
@@ -153,3 +165,29 @@ def test_nothing_is_made_on_another_device(name: str) -> None:
     result, expected = CASES[name](torch.device("meta")), CASES[name](torch.device("cpu"))
     assert result.device.type == "meta"
     assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+
+
+ELEMENTS: dict[str, Callable[[Where], PupilElement]] = {
+    "Zernike mask": lambda d: ZernikeMask(GRID, 6, random(d, 6) * 1e-7),
+    "free form": lambda d: FreeformMask(GRID, 8, 1e-6, start=random(d, 8, 8)),
+    "bounded": lambda d: BoundedHeight(GRID, 1e-6, 0.1, start=random(d, 32, 32)),
+    "measured": lambda d: MeasuredHeight(GRID, random(d, 20, 20) * 1e-6, pitch_m=30e-6),
+    "steps": lambda d: DiffractiveMask(GRID, 4, max_height_m=1e-6, feature_samples=4, start=random(d, 8, 8)),
+    "code": lambda d: FixedCode(GRID, random(d, 4, 4)),
+    "trained code": lambda d: TrainedCode(GRID, 4, start=random(d, 4, 4)),
+    "wavefront": lambda d: ZernikeWavefront(GRID, random(d, 6) * 1e-7, "osa"),
+    "map": lambda d: MeasuredWavefront(GRID, random(d, 32, 32) * 1e-7),
+    "mirror": lambda d: DeformableMirror(GRID, gaussian_influence(GRID, 3, 0.2e-3, 0.15).to(d), 1e-6),
+    "panel": lambda d: SpatialLightModulator(
+        GRID, GRID.diameter_m / 8, linear_phase_table(8), 540e-9, fill_factor=0.9, drive=255 * random(d, 8, 8)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_an_element_lies_where_the_tensor_lies_that_it_is_made_of(name: str, device: torch.device) -> None:
+    element = ELEMENTS[name](device)
+    held = [*element.parameters(), *element.buffers()]
+    assert held and all(tensor.device.type == device.type for tensor in held)
+    psf = PupilToPsf(GRID, LENS, WAVES, 4e-6, 9).to(device)(element)
+    assert psf.device.type == device.type and bool(psf.isfinite().all())

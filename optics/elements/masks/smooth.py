@@ -44,6 +44,7 @@ class ZernikeMask(PhaseMask):
         start = nn.Parameter(torch.zeros(n_terms, dtype=dtype)) if coefficients_m is None else coefficients_m
         hold(self, "coefficients_m", start, (n_terms,), dtype)
         self.basis = ZernikeBasis(n_terms, grid, dtype)
+        self._follow(coefficients_m)
 
     def height_m(self) -> torch.Tensor:
         """Return the height in metres, shape (P, P); it may be negative (a pit below the reference plane)."""
@@ -94,6 +95,7 @@ class FreeformMask(PhaseMask):
         controls = nn.Parameter(torch.zeros(cells, cells, dtype=dtype)) if start is None else start
         hold(self, "controls", controls, (cells, cells), dtype)
         self.register_buffer("splines", _cubic_splines(grid.samples, cells).to(dtype), persistent=False)
+        self._follow(start)
 
     def height_m(self) -> torch.Tensor:
         """Return the height in metres, shape (P, P), between 0 and ``max_height_m``."""
