@@ -1,6 +1,7 @@
-"""The application: command line, configuration, run folders, reports, doctor.
+"""The application: command line, settings, run folders, reports, bench, self-examination.
 
-It joins the rooms and holds no mathematics. Importing it, or asking for ``--help``, does not load torch.
+It joins the rooms: what is measured, learned or judged is computed in them, and reports arrange and draw it. Importing
+it, or asking for ``--help``, does not load torch.
 """
 
 from __future__ import annotations

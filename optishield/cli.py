@@ -33,7 +33,6 @@ app = typer.Typer(
     help="Cameras that keep a face's landmarks and lose its identity: train the optics, attack them, judge them.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
 app.command("train-mask")(train_mask)
 app.command("evaluate-mask")(evaluate_mask)

@@ -74,7 +74,7 @@ def weights_verify(
     _for_each("verified", _chosen(names), lambda entry: verify(entry.name), json_output)
 
 
-def _chosen(names: Sequence[str] | None) -> list[WeightInfo]:
+def _chosen(names: Sequence[str] | None) -> Sequence[WeightInfo]:
     """The entries of these names, before anything is done for one of them; None means all."""
     from faces.weights import info, list_weights
 

@@ -503,3 +503,16 @@ def test_names_are_escaped_in_results(install_job: Any, capfdbinary: Any) -> Non
     printed = capfdbinary.readouterr().out.decode()
     assert all(line.isprintable() for line in printed.splitlines())
     assert json.loads(printed)["trained_run"] == "\x1b[31m\\xe9\n.toml"
+
+
+def test_shells_complete_commands_and_options(capfd: Any) -> None:
+    def completed(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_OPTISHIELD_COMPLETE": "complete_bash"}
+        root = str(Path(__file__).resolve().parents[2])
+        environment = {**os.environ, "PYTHONPATH": root, **words}
+        command = [sys.executable, "-c", "import sys; from optishield.cli import main; sys.exit(main())"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.split()
+
+    assert completed("optishield tr") == ["train-mask"]
+    assert "--budget" in completed("optishield train-mask --bu")
