@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,21 +10,33 @@ Tier = Literal["smoke", "standard", "full"]
 Preset = Literal["S1", "S2"]
 
 
+# Upper bounds are far beyond what is useful. They catch slips of the exponent before anything is computed.
+_PEOPLE = 100_000  # of each part; synthetic people are numbered in millions
+_CAPTURES = 1000
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Photos = Annotated[int, Field(ge=1, le=_CAPTURES)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A number that is not finite is never meant: it would end the evaluation later, with other words.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PeopleConfig(_Section):
     """How many people in each part, and how many photographs of each."""
 
-    train_people: int = Field(ge=4, description="The attacker's own, to train on.")
-    validation_people: int = Field(ge=4, description="The attacker's own, to choose among settings.")
-    calibration_people: int = Field(ge=4, description="Set the thresholds.")
-    test_people: int = Field(ge=4)
-    captures: int = Field(ge=2, description="Gallery and probe photographs of each person.")
-    gallery_captures: int = Field(ge=1, description="Of these, enrolled; the others are probes.")
+    train_people: int = Field(ge=4, le=_PEOPLE, description="The attacker's own, to train on.")
+    validation_people: int = Field(ge=4, le=_PEOPLE, description="The attacker's own, to choose among settings.")
+    calibration_people: int = Field(ge=4, le=_PEOPLE, description="Set the thresholds.")
+    test_people: int = Field(ge=4, le=_PEOPLE)
+    captures: int = Field(ge=2, le=_CAPTURES, description="Gallery and probe photographs of each person.")
+    gallery_captures: int = Field(ge=1, le=_CAPTURES, description="Of these, enrolled; the others are probes.")
     fit_captures: int = Field(
-        2, ge=0, description="Further photographs, for protectors that must see a person first; never judged."
+        2,
+        ge=0,
+        le=_CAPTURES,
+        description="Further photographs, for protectors that must see a person first; never judged.",
     )
     size_px: int = Field(112, ge=32, le=256, description="Side of the frames.")
 
@@ -38,23 +50,13 @@ class PeopleConfig(_Section):
 class ScoringConfig(_Section):
     """At which settings embeddings are scored. Scoring is cheap: nothing here makes a picture anew."""
 
-    alphas: tuple[float, ...] = Field(
+    alphas: tuple[Rate, ...] = Field(
         (0.01, 0.1, 0.001), min_length=1, description="False match rates; the first one is the primary."
     )
-    template_photos: tuple[int, ...] = Field((1, 3, 5, 10), description="Gallery photographs in a template.")
-    clean_shares: tuple[float, ...] = Field(
+    template_photos: tuple[Photos, ...] = Field((1, 3, 5, 10), description="Gallery photographs in a template.")
+    clean_shares: tuple[Share, ...] = Field(
         (0.0, 0.05, 0.1, 0.2, 0.5), description="Shares of clean photographs leaked into a protected gallery."
     )
-
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        if not all(0 < alpha < 1 for alpha in self.alphas):
-            raise ValueError(f"alphas = {self.alphas} must lie between 0 and 1")
-        if not all(0 <= share <= 1 for share in self.clean_shares):
-            raise ValueError(f"clean_shares = {self.clean_shares} must lie in 0..1")
-        if not all(photos >= 1 for photos in self.template_photos):
-            raise ValueError(f"template_photos = {self.template_photos} must be at least 1")
-        return self
 
 
 class EvaluateConfig(_Section):
@@ -62,16 +64,18 @@ class EvaluateConfig(_Section):
 
     tier: Tier
     preset: Preset | None = Field(None, description="Protocol of the survey that is repeated, if any.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     faces: str = Field("synthetic", description="'synthetic', or a folder with one folder of photos per person.")
     protectors: tuple[str, ...] = Field(min_length=1, description="The controls are run whether named or not.")
     attackers: tuple[str, ...] = Field(min_length=1)
     recognisers: tuple[str, ...] = Field(min_length=1)
     people: PeopleConfig
     scoring: ScoringConfig = ScoringConfig()
-    latency_photos: int = Field(20, ge=2, description="Photographs protected one by one, for the latency.")
+    latency_photos: int = Field(
+        20, ge=2, le=_CAPTURES, description="Photographs protected one by one, for the latency."
+    )
     engine: Literal["local", "dask"] = Field("local", description="The result does not depend on it.")
-    workers: int = Field(2, ge=1, description="Processes; the result does not depend on it.")
+    workers: int = Field(2, ge=1, le=1024, description="Processes; the result does not depend on it.")
     dask_scheduler: str = Field(
         "", description="Address of a running Dask scheduler whose workers share this file system; empty: start one."
     )

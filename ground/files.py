@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -14,22 +15,26 @@ TEMPORARY = f".{'[0-9a-f]' * 12}.tmp"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write bytes through a temporary file in the same folder and ``os.replace``.
+    """Write a file or replace it, whole or not at all.
 
-    The data reaches the disk before the name does, so a power cut cannot leave an empty file under the name.
+    The data reaches the disk before the name does, so a power cut cannot leave an empty file under the name; and when
+    the function returns the name is there too, so that files written one after another also survive in that order.
 
     Args:
         path: The file to make or replace; its folder must exist.
         data: The whole content.
 
     Raises:
-        OSError: With ``filename`` set to ``path``; the temporary file is removed.
+        OSError: The file could not be written; ``filename`` is ``path``, and nothing is left behind.
     """
-    _through_temporary(path, data, os.replace)
+    with writing(path, replace=True) as temporary:
+        _fill(temporary, data)
 
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that must not exist yet, whole or not at all; a file that appears meanwhile is not replaced.
+
+    On a disk without hard links (FAT, some network disks) a power cut in the last moment may leave an empty file.
 
     Args:
         path: The file to make; its folder must exist.
@@ -39,37 +44,8 @@ def write_new(path: Path, data: bytes) -> None:
         FileExistsError: There is such a file.
         OSError: As for :func:`write_atomic`.
     """
-    _through_temporary(path, data, _name_new)
-
-
-def _name_new(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # No hard links on this disk (FAT, some network disks): take the name first, and only then fill it.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        os.replace(temporary, path)
-    else:
-        os.unlink(temporary)
-
-
-def _through_temporary(path: Path, data: bytes, name: Callable[[Path, Path], None]) -> None:
-    temporary = path.parent / f".{secrets.token_hex(6)}.tmp"
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            write_all(handle, data)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        name(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+    with writing(path) as temporary:
+        _fill(temporary, data)
 
 
 @contextmanager
@@ -90,16 +66,17 @@ def writing(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if not replace and (path.exists() or path.is_symlink()):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary = path.parent / f".{secrets.token_hex(6)}.tmp"
+    give_name: Callable[[Path, Path], None] = os.replace if replace else _name_new
     try:
         yield temporary
-        handle = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        (os.replace if replace else _name_new)(temporary, path)
-    except BaseException:
+        _sync(temporary)
+        give_name(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
+            # Nobody has ever heard of the temporary file.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -108,3 +85,42 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def _fill(temporary: Path, data: bytes) -> None:
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(handle, data)
+    finally:
+        os.close(handle)
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    except OSError:
+        # No hard links on this disk (FAT, some network disks): take the name first, and only then fill it.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink()
+            raise
+    else:
+        os.unlink(temporary)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every file system can do this for a folder; then the name is there a little later.
+    with contextlib.suppress(OSError):
+        _sync(folder)

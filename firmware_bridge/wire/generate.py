@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from firmware_bridge.wire import schema
+from cobs import cobs
+
+from firmware_bridge.wire import codec, schema
+from firmware_bridge.wire.codec import Packet
 from firmware_bridge.wire.schema import COMMANDS, NAK, Field
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +115,29 @@ def _rows(fields: tuple[Field, ...]) -> list[str]:
     return [*rows, ""]
 
 
+def _example() -> list[str]:
+    """One command and its answer, byte by byte."""
+    light = schema.BY_NAME["LIGHT"]
+    lines = [
+        "The host sets half of the light's power: LIGHT with level 32768, as command 5 of a session whose nonce is "
+        "0x12345678. The device answers that this is what it reads back.",
+        "",
+        "| | command | answer |",
+        "|---|---|---|",
+    ]
+    columns = []
+    for code, fields in ((light.code, light.request), (light.code | schema.REPLY, light.reply)):
+        packet = Packet(code, 5, 0x12345678, codec.pack(fields, {"level": 32768}))
+        wire = codec.encode(packet)
+        plain = cobs.decode(wire[:-1])
+        body = plain[schema.HEADER_BYTES : -schema.CRC_BYTES]
+        parts = (plain[:1], plain[1:2], plain[2:4], plain[4:8], body, plain[-schema.CRC_BYTES :], wire)
+        columns.append([part.hex(" ") for part in parts])
+    names = ("version", "type", "seq", "nonce", "body, `{1: 32768}`", "CRC-32", "on the wire")
+    lines += [f"| {name} | `{command}` | `{answer}` |" for name, command, answer in zip(names, *columns, strict=True)]
+    return [*lines, ""]
+
+
 def document() -> str:
     """The documentation of the protocol, in Markdown."""
     lines = [
@@ -130,6 +156,22 @@ def document() -> str:
         f"and text is that of their length. A command is at most {schema.REQUEST_FRAME_BYTES} bytes long on the wire, "
         f"an answer {schema.REPLY_FRAME_BYTES}. Empty frames are ignored: a delimiter in front of a repeated frame "
         "closes one that was cut off.",
+        "",
+        "An answer has the type of its command with the highest bit set, or that of NAK, and repeats the seq of the "
+        "command that it answers. Its nonce is that of the session, also in the answer to HELLO. NAK crc alone, whose "
+        "command is not known, has seq 0.",
+        "",
+        "### An example",
+        "",
+        *_example(),
+        "## Port",
+        "",
+        "A serial port that a host finds by the serial number of its USB descriptor, which is the one in the answer to "
+        f"HELLO. {schema.BAUD} baud, 8 data bits, no parity, 1 stop bit, no flow control; a device whose USB is its "
+        "own, without a UART behind it, may ignore the rate. Where one USB device offers several serial ports, the "
+        "file of the bench names the USB interface: `options = { interface = 2 }`. An emulator offers a "
+        "pseudo-terminal instead. A device that is reset when its port is opened has lost its session, and the answer "
+        "to HELLO says so.",
         "",
         "## Rules",
         "",

@@ -53,7 +53,7 @@ class FixedPattern:
     """What differs from pixel to pixel but not from frame to frame.
 
     Attributes:
-        seed: Seed of the maps: the sensor's serial number, so to speak.
+        seed: Seed of the maps; it stands for the serial number of the sensor.
         dsnu_e: RMS of the offset in electrons (DSNU1288): that of single pixels, or three values, of pixels, of whole
             rows and of whole columns.
         prnu: RMS of the relative response (PRNU1288), in the same form. A response below zero counts as zero.

@@ -130,7 +130,7 @@ class ToleranceCamera(nn.Module):
         return torch.stack([_cell_shares(plane, across) for plane, across in zip(field, own, strict=True)])
 
     def height_m(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the perturbed height of the mask in metres, shape (B, P, P); arguments and errors as above."""
+        """Return the perturbed height of the mask in metres, shape (B, P, P); values as in :meth:`forward`."""
         trials, height = self._check(values), self._height(_active(values))
         return height.expand(trials, *height.shape[1:])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import zlib
 
 import numpy as np
@@ -187,6 +188,22 @@ def test_another_version_is_refused() -> None:
 def test_header_and_documentation_are_those_of_the_schema() -> None:
     assert generate.HEADER.read_text() == generate.header()
     assert generate.DOCUMENT.read_text() == generate.document()
+
+
+@pytest.mark.parametrize(("column", "code"), [(0, 0x20), (1, 0xA0)])
+def test_the_example_of_the_document_by_hand(column: int, code: int) -> None:
+    """Without the codec: what somebody must write who has nothing but the document."""
+    section = generate.DOCUMENT.read_text().split("### An example")[1].split("## Port")[0]
+    rows = re.findall(r"^\| (.*) \| `([0-9a-f ]+)` \| `([0-9a-f ]+)` \|$", section, re.M)
+    parts = {name: bytes.fromhex(values[column]) for name, *values in rows}
+    raw = bytes([1, code]) + (5).to_bytes(2, "little") + (0x12345678).to_bytes(4, "little")
+    # A CBOR map of one pair: key 1, and 32768 as two bytes.
+    raw += bytes([0xA1, 0x01, 0x19, 0x80, 0x00])
+    raw += zlib.crc32(raw).to_bytes(4, "little")
+    assert b"".join(value for name, value in parts.items() if name != "on the wire") == raw
+    # COBS: in front of each run without zeros stands its length and one more, and zeros are left out.
+    runs = raw.split(b"\0")
+    assert parts["on the wire"] == b"".join(bytes([len(run) + 1]) + run for run in runs) + b"\0"
 
 
 def test_the_table_is_consistent() -> None:

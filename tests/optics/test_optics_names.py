@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -32,6 +33,18 @@ def test_some_forty_names_stand_at_the_top_and_each_loads() -> None:
         assert getattr(value, "__name__", name) == name
     with pytest.raises(AttributeError, match="module 'optics' has no attribute 'FieldStopp'"):
         optics.FieldStopp  # noqa: B018
+
+
+def test_type_checkers_are_told_the_homes_that_are_used() -> None:
+    told = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(Path(optics.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("optics.")
+        for alias in node.names
+    }
+    assert set(told) == set(optics.__all__)
+    for name, module in told.items():
+        assert getattr(importlib.import_module(str(module)), name) is getattr(optics, name)
 
 
 @pytest.mark.parametrize("name", SUBMODULES)

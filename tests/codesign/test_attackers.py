@@ -1,0 +1,70 @@
+"""The tables of attackers and baselines: one row is enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from codesign import attackers, baselines, cameras
+from codesign.attackers import ATTACKERS, CameraAttacker, attackers_of, find, in_job_order, restorers
+from codesign.config import TrainMaskConfig
+from codesign.errors import CodesignError
+
+CONFIG = TrainMaskConfig.for_budget("standard")
+
+
+def test_each_name_is_used_once_and_everything_is_said() -> None:
+    for rows in (ATTACKERS, baselines.FAMILIES):
+        names = [row.name for row in rows]
+        assert len(set(names)) == len(names)
+        assert all(row.shown_as for row in rows)
+    assert all(row.knows for row in ATTACKERS)
+
+
+def test_the_clean_camera_has_nothing_to_restore_and_the_others_are_not_attacked_as_published() -> None:
+    assert attackers_of("clean") == (
+        "sface-as-published", "scratch-recogniser", "linear-discriminant", "landmarks-only",
+    )  # fmt: skip
+    for camera in ("ours", "mono-pixels"):
+        assert set(attackers_of(camera)) == {row.name for row in ATTACKERS} - {"sface-as-published"}
+
+
+def test_expensive_jobs_start_first() -> None:
+    costs = [find(name).cost for name in in_job_order()]
+    assert costs == sorted(costs, reverse=True)
+    assert in_job_order()[0] == "unet-inverter"
+
+
+def test_a_new_row_is_tried_ordered_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = CameraAttacker("new", "a new one", "knows nothing", cost=99, make=None, restores="new", against="coded")
+    monkeypatch.setattr(attackers, "ATTACKERS", (*ATTACKERS, row))
+    assert in_job_order()[0] == attackers_of("ours")[0] == "new"
+    assert "new" not in attackers_of("clean")
+    assert restorers()["new"] == "new"
+    assert find("new") is row
+
+
+def test_an_unknown_attacker_is_refused() -> None:
+    with pytest.raises(CodesignError, match="no attacker on a camera is called 'wiener'; choose one of unet-inverter"):
+        find("wiener")
+
+
+@pytest.mark.parametrize("family", baselines.FAMILIES, ids=lambda family: family.name)
+def test_a_baseline_starts_where_its_row_says(family: baselines.Family) -> None:
+    found = [one for one in cameras.baselines(CONFIG) if one.spec.name.startswith(family.name)]
+    assert len(found) == (len(CONFIG.proof.mono_pixels) if family.each_count else 1)
+    span = family.span(CONFIG)
+    for one in found:
+        assert (one.value, one.best, one.worst) == (pytest.approx(span.start), span.best, span.worst)
+        assert (one.spec.kind, one.parameter, one.ablation) == (family.kind, family.parameter, family.lacks)
+        assert one.spec.exposure.read_noise_e == CONFIG.sensor.read_noise_e
+
+
+def test_a_new_row_makes_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(baselines.find("gaussian-blur"), name="new", sensor={"colour": True})
+    monkeypatch.setattr(baselines, "FAMILIES", (*baselines.FAMILIES, row))
+    proof = CONFIG.proof.model_copy(update={"baselines": ("new",)})
+    (made,) = cameras.baselines(CONFIG.model_copy(update={"proof": proof}))
+    assert made.spec.name == "new"
+    assert made.spec.exposure.colour
