@@ -16,7 +16,7 @@ from photos.errors import PhotoError
 
 if TYPE_CHECKING:
     from faces.detection import FaceDetector
-    from optishield.progress import BarProgress, LineProgress, QuietProgress
+    from ground.protocols import Progress
     from photos.frames import Frame
 
 
@@ -90,7 +90,7 @@ def enroll(
 
 
 def _frames(
-    photos: Sequence[Path], detector: FaceDetector, px: int, progress: QuietProgress | LineProgress | BarProgress
+    photos: Sequence[Path], detector: FaceDetector, px: int, progress: Progress
 ) -> tuple[list[Frame], list[str]]:
     """Frames of the photos that show exactly one face, and why the others were refused."""
     from faces.errors import FacesError

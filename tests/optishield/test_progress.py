@@ -138,7 +138,7 @@ def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_time_left_is_known_where_steps_differ_in_length() -> None:
-    clock = Clock()
+    clock = Hand()
     even, uneven = (Pace(4, clock, even=one) for one in (True, False))
     clock.now += 10
     for pace in (even, uneven):
