@@ -38,10 +38,10 @@ class Identity:
 
     Attributes:
         kind: "camera", "mask", "light" or "stage".
-        model: as the device states it.
-        serial: serial number, by which a bench finds it.
-        firmware: version or hash of its firmware, "" where it tells none.
-        origin: see :class:`Origin`.
+        model: Model, as the device states it.
+        serial: Serial number, by which a bench finds it.
+        firmware: Version or hash of its firmware, "" where it tells none.
+        origin: Where its readings come from.
     """
 
     kind: str
@@ -56,10 +56,10 @@ class CameraSettings:
     """How a camera exposes. Anything automatic is off.
 
     Attributes:
-        exposure_s: exposure time.
-        gain_db: gain.
-        bits: significant bits of a value.
-        roi: left, top, width, height in pixels, or None for the whole sensor.
+        exposure_s: Exposure time.
+        gain_db: Gain in dB.
+        bits: Significant bits of a value.
+        roi: Left, top, width, height in pixels, or None for the whole sensor.
     """
 
     exposure_s: float
@@ -73,12 +73,12 @@ class CameraCapabilities:
     """What a camera can do.
 
     Attributes:
-        width, height: pixels of the sensor.
-        bits: depths that it offers.
-        exposure_s: shortest and longest exposure.
-        gain_db: lowest and highest gain.
-        pixel_pitch_m: distance of two pixels, or None where it is unknown.
-        hardware_trigger: whether it can be triggered by wire.
+        width, height: Pixels of the sensor.
+        bits: Depths that it offers.
+        exposure_s: Shortest and longest exposure.
+        gain_db: Lowest and highest gain.
+        pixel_pitch_m: Distance of two pixels, or None where it is unknown.
+        hardware_trigger: Whether it can be triggered by wire.
     """
 
     width: int
@@ -96,13 +96,13 @@ class Frame:
 
     Attributes:
         levels: (H, W) uint8 or uint16, right-justified: the largest value is 2**bits - 1. Read-only.
-        bits: significant bits.
-        frame_id: count of the device; rises by one from frame to frame.
-        device_time_s: clock of the device, None where it has none.
-        host_time_s: monotonic clock of the host at arrival.
-        settings: as read back from the camera for this frame.
-        temperature_c: of the sensor, None where it is unknown.
-        camera: which one.
+        bits: Significant bits.
+        frame_id: Count of the device; rises by one from frame to frame.
+        device_time_s: Clock of the device, None where it has none.
+        host_time_s: Monotonic clock of the host at arrival.
+        settings: Settings that were read back from the camera for this frame.
+        temperature_c: Temperature of the sensor, None where it is unknown.
+        camera: Camera that it comes from.
     """
 
     levels: Levels
@@ -138,7 +138,7 @@ class Pattern:
 
     Attributes:
         levels: (H, W) uint8 or uint16 drive values; a deformable mirror takes (1, actuators). Read-only.
-        pattern_id: its CRC-32 (IEEE 802.3) over the values, little-endian, in rows.
+        pattern_id: Its CRC-32 (IEEE 802.3) over the values, little-endian, in rows.
     """
 
     levels: Levels
@@ -162,10 +162,10 @@ class MaskCapabilities:
     """What a mask can show.
 
     Attributes:
-        width, height: pixels, or actuators and 1.
-        bits: of a drive value.
-        settle_s: time after which a new pattern has settled.
-        pitch_m: distance of two pixels, None where it is unknown.
+        width, height: Pixels, or actuators and 1.
+        bits: Bits of a drive value.
+        settle_s: Time after which a new pattern has settled.
+        pitch_m: Distance of two pixels, None where it is unknown.
     """
 
     width: int
@@ -181,8 +181,8 @@ class Shown:
 
     Attributes:
         pattern_id: CRC-32 of the values shown, as the device computed it; the parked state has one of its own.
-        parked: whether it is in its safe state.
-        host_time_s: monotonic clock of the host at the answer.
+        parked: Whether it is in its safe state.
+        host_time_s: Monotonic clock of the host at the answer.
     """
 
     pattern_id: int
@@ -195,8 +195,8 @@ class LightCapabilities:
     """What a light can do.
 
     Attributes:
-        wavelength_m: centre wavelength, None for white light.
-        power_w: largest optical power, None where it is unknown.
+        wavelength_m: Centre wavelength, None for white light.
+        power_w: Largest optical power, None where it is unknown.
     """
 
     wavelength_m: float | None
@@ -208,8 +208,8 @@ class StageCapabilities:
     """Where a stage can go.
 
     Attributes:
-        limits_m: lowest and highest position.
-        resolution_m: smallest step.
+        limits_m: Lowest and highest position.
+        resolution_m: Smallest step.
     """
 
     limits_m: tuple[float, float]

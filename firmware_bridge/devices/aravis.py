@@ -125,8 +125,8 @@ def call(name: str, *arguments: Any) -> Any:
     """Call a function of the library; the place for an error is added where it takes one.
 
     Args:
-        name: of the function.
-        arguments: all but the place for an error.
+        name: Name of the function.
+        arguments: All arguments but the place for an error.
 
     Raises:
         DeviceError: It reports an error, or the library is not installed.

@@ -16,7 +16,7 @@ class AravisWire:
     """See :class:`Wire`. A camera that answers from this machine, or says that Aravis made it, is a program.
 
     Args:
-        serial: serial number.
+        serial: Serial number.
 
     Raises:
         Held: Another program holds it.

@@ -23,8 +23,8 @@ class MirrorLimits:
     """What a membrane bears, by its data sheet.
 
     Attributes:
-        low, high: smallest and largest level of an actuator.
-        neighbour: largest difference of two actuators side by side or above one another.
+        low, high: Smallest and largest level of an actuator.
+        neighbour: Largest difference of two actuators side by side or above one another.
         grid: (rows, columns) number of the actuator at each place, -1 where there is none; see :func:`actuator_grid`.
     """
 
@@ -37,7 +37,7 @@ class MirrorLimits:
         """Check one command per actuator.
 
         Args:
-            levels: (1, actuators).
+            levels: Levels of the actuators, (1, actuators).
 
         Raises:
             DeviceError: Out of its stroke, or too steep; names the first place.
@@ -68,8 +68,8 @@ def actuator_grid(actuators: int, across: int) -> NDArray[np.int64]:
     """Where the actuators of common mirrors stand, numbered row after row.
 
     Args:
-        actuators: how many.
-        across: how many in the longest row.
+        actuators: Number of actuators.
+        across: Number of actuators in the longest row.
 
     Returns:
         (across, across) numbers, -1 where there is none: the full square, the square without corners, or the disc.
@@ -104,12 +104,12 @@ class CommandVector:
     through a controller.
 
     Args:
-        write: sends one level per actuator, (1, actuators).
-        read: reads back from the device what it applies now, in the same form; never a copy of what was written.
-        identity: of the mirror.
-        can: what it can show; its height is 1.
-        safe_level: that all actuators take in the safe state, which is shown at once.
-        clock, sleep: monotonic clock of the host, in s.
+        write: Sends one level per actuator, (1, actuators).
+        read: Reads back from the device what it applies now, in the same form; never a copy of what was written.
+        identity: Identity of the mirror.
+        can: What it can show; its height is 1.
+        safe_level: Level that all actuators take in the safe state, which is shown at once.
+        clock, sleep: Monotonic clock of the host, in s.
     """
 
     def __init__(
@@ -198,9 +198,9 @@ class DeformableMirror:
     In its safe state all actuators take one level, by which the membrane is relaxed and flat.
 
     Args:
-        mask: that sends the commands; closed with this one.
-        limits: of the membrane.
-        safe_level: of all actuators in the safe state of ``mask``.
+        mask: Mask that sends the commands; it is closed with this one.
+        limits: Limits of the membrane.
+        safe_level: Level of all actuators in the safe state of ``mask``.
 
     Raises:
         DeviceError: The mask has another shape, or its safe state is another one; it is closed then.

@@ -27,9 +27,9 @@ def right_justified(words: NDArray[np.uint16], bits: int, *, left: bool) -> NDAr
     Which way a camera justifies is stated, not guessed from a frame; a frame that contradicts is refused.
 
     Args:
-        words: as they came.
-        bits: significant bits, 9..16.
-        left: the value stands in the upper bits of a word, with zeros below it.
+        words: Values as they came.
+        bits: Significant bits, 9..16.
+        left: Whether the value stands in the upper bits of a word, with zeros below it.
 
     Raises:
         DeviceError: The words are justified the other way, or have more bits.
@@ -65,8 +65,8 @@ def check_settings(settings: CameraSettings, can: CameraCapabilities) -> tuple[i
     """Refuse what a camera cannot do, before anything is set.
 
     Args:
-        settings: what is wanted.
-        can: what it can do.
+        settings: What is wanted.
+        can: What the camera can do.
 
     Returns:
         The region as left, top, width, height.
@@ -94,11 +94,11 @@ def read_back(what: str, wanted: float, found: float, unit: str, *, step: float)
     """The setting that was read back, if it is a rounding of what was set.
 
     Args:
-        what: name of the setting.
-        wanted: what was set.
-        found: what was read back.
-        unit: of both.
-        step: rounding that is allowed beside the share :data:`ROUNDING`.
+        what: Name of the setting.
+        wanted: What was set.
+        found: What was read back.
+        unit: Unit of both.
+        step: Rounding that is allowed beside the share :data:`ROUNDING`.
 
     Raises:
         DeviceError: It is not.
@@ -115,7 +115,7 @@ class FrameOrder:
     """Sees to it that each frame is a new one: its id, its time and its content.
 
     Args:
-        high: largest id, after which 1 follows; None where ids do not wrap around.
+        high: Largest id, after which 1 follows; None where ids do not wrap around.
     """
 
     def __init__(self, high: int | None = None) -> None:
@@ -134,7 +134,7 @@ class FrameOrder:
         """Take note of the id of a frame, whole or damaged.
 
         Args:
-            raw: as the device sent it.
+            raw: Id as the device sent it.
 
         Returns:
             The id without the wrapping around: it rises by one from frame to frame, by more where frames are missing.
@@ -162,10 +162,10 @@ class FrameOrder:
         """Take note of a whole frame.
 
         Args:
-            raw: id as the device sent it.
-            time_s: clock of the device, None where it has none.
+            raw: Id as the device sent it.
+            time_s: Clock of the device, None where it has none.
             levels: (H, W), right-justified.
-            bits: significant bits.
+            bits: Significant bits.
 
         Returns:
             As :meth:`advance`.

@@ -32,13 +32,14 @@ class GenicamCamera:
     """A camera found by its serial number. The wire decides its origin.
 
     Args:
-        serial: serial number.
-        connect: opens the camera with a serial number, or raises what it raises here.
-        mono16_bits: significant bits of pixel format Mono16.
-        mono16_left: whether Mono16 has them in the upper bits of a word.
-        gain_step_db: gain of one step, for a camera that has raw gain only; without it such a camera stays at raw 0.
-        patience_s: how long to wait while another program holds it; one that died does so for some seconds.
-        clock, sleep: monotonic clock of the host, in s.
+        serial: Serial number.
+        connect: Opens the camera with a serial number, or raises what it raises here.
+        mono16_bits: Significant bits of pixel format Mono16.
+        mono16_left: Whether Mono16 has them in the upper bits of a word.
+        gain_step_db: Gain of one step in dB, for a camera that has raw gain only; without it such a camera stays at
+            raw 0.
+        patience_s: How long to wait while another program holds it; one that died does so for some seconds.
+        clock, sleep: Monotonic clock of the host, in s.
 
     Raises:
         DeviceError: It is not there, there are two, or another program holds it; or what the wire needs is not

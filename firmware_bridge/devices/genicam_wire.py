@@ -22,12 +22,12 @@ class Arrived:
     """One frame as it came over the wire.
 
     Attributes:
-        raw_id: id as the device sent it; None where a damaged frame tells none.
-        damage: what is wrong with it; "" where it is whole, and only then the rest means something.
-        region: what it shows.
-        pixel_format: number of its format (GenICam Pixel Format Naming Convention).
-        time_s: clock of the device, None where it has none.
-        data: its values, little-endian, row after row.
+        raw_id: Id as the device sent it; None where a damaged frame tells none.
+        damage: What is wrong with it; "" where it is whole, and only then the rest means something.
+        region: What it shows.
+        pixel_format: Number of its format (GenICam Pixel Format Naming Convention).
+        time_s: Clock of the device, None where it has none.
+        data: Its values, little-endian, row after row.
     """
 
     raw_id: int | None
@@ -45,9 +45,9 @@ class Wire(Protocol):
     refuses is a :class:`DeviceError`.
 
     Attributes:
-        vendor, model: as the camera states them.
-        emulated: whether it is a program.
-        high: largest frame id, after which 1 follows; None where ids do not wrap around.
+        vendor, model: Vendor and model, as the camera states them.
+        emulated: Whether it is a program.
+        high: Largest frame id, after which 1 follows; None where ids do not wrap around.
     """
 
     vendor: str
@@ -152,9 +152,9 @@ def choose(serial: str, serials: list[str], name: Callable[[int], str]) -> int:
     """Which one of the cameras that are present has a serial number.
 
     Args:
-        serial: serial number wanted.
-        serials: serial numbers of the cameras that are present.
-        name: tells the full name of one of them.
+        serial: Serial number that is wanted.
+        serials: Serial numbers of the cameras that are present.
+        name: Tells the full name of one of them.
 
     Raises:
         DeviceError: None has it, or several have.
@@ -182,8 +182,8 @@ def is_program(vendor: str, address: str) -> bool:
     """Whether a camera is known to be a program: Aravis made it, or it answers from this machine.
 
     Args:
-        vendor: as the camera states it.
-        address: on the network, "" or anything else where it has none.
+        vendor: Vendor, as the camera states it.
+        address: Its address on the network, "" or anything else where it has none.
     """
     try:
         return vendor == "Aravis" or ipaddress.ip_address(address).is_loopback

@@ -51,14 +51,13 @@ def gentl_camera(
     """A :class:`GenicamCamera` by GenTL.
 
     Args:
-        serial: serial number.
-        producer: file of the producer; None for all that :data:`VARIABLE` leads to.
-        mono16_bits: see :class:`GenicamCamera`.
-        mono16_left: see there.
-        gain_step_db: see there.
-        patience_s: see there.
-        clock: see there.
-        sleep: see there.
+        serial: Serial number.
+        producer: File of the producer; None for all that :data:`VARIABLE` leads to.
+        mono16_bits: Significant bits of pixel format Mono16.
+        mono16_left: Whether Mono16 has them in the upper bits of a word.
+        gain_step_db: Gain of one step in dB, for a camera that has raw gain only.
+        patience_s: How long to wait while another program holds it.
+        clock, sleep: Monotonic clock of the host, in s.
 
     Raises:
         DeviceError: See there; or there is no producer.
@@ -80,8 +79,8 @@ class GentlWire:
     this machine.
 
     Args:
-        serial: serial number.
-        producer: as in :func:`gentl_camera`.
+        serial: Serial number.
+        producer: File of the producer; None for all that :data:`VARIABLE` leads to.
 
     Raises:
         Held: Another program holds it.

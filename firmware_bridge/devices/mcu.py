@@ -28,10 +28,10 @@ class Controller:
     """An open controller, of which the devices are parts. The port is closed with the last open device.
 
     Args:
-        link: not yet open.
-        serial_number: that the controller must tell in HELLO.
-        clock, sleep: monotonic clock of the host, in s.
-        heartbeat: keep the lease from a thread. Without it, call :meth:`Link.tick` four times a second.
+        link: Link to it, not yet open.
+        serial_number: Serial number that the controller must tell in HELLO.
+        clock, sleep: Monotonic clock of the host, in s.
+        heartbeat: Whether to keep the lease from a thread. Without it, call :meth:`Link.tick` four times a second.
 
     Raises:
         LinkError: It does not answer, or speaks another schema.
@@ -86,8 +86,8 @@ class Controller:
         """Allow patterns and motion, and light if wanted.
 
         Args:
-            operator: who takes the responsibility, up to 32 printable ASCII characters.
-            light: whether light is allowed too.
+            operator: Name of the person who takes the responsibility, up to 32 printable ASCII characters.
+            light: Whether light is allowed too.
 
         Raises:
             DeviceError: The controller is in its fault state; make it safe first.
@@ -143,7 +143,7 @@ class _Part:
         """Allow patterns and motion, without light.
 
         Args:
-            operator: who takes the responsibility, up to 32 printable ASCII characters.
+            operator: Name of the person who takes the responsibility, up to 32 printable ASCII characters.
         """
         self._controller.arm(operator, light=False)
 

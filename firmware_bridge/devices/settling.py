@@ -15,12 +15,12 @@ def measure_settle(
     frame to the next, which it includes; a short exposure of few rows makes that small.
 
     Args:
-        mask: opened with a settling time of 0 s, or what it waits by itself is missing in the result.
-        camera: started.
-        before: pattern that has settled before the step.
-        after: pattern whose picture has another mean level.
-        frames: that are watched after the step, and as many before it.
-        tolerance: change that counts as settled, as a share of the step.
+        mask: A mask that was opened with a settling time of 0 s, or what it waits by itself is missing in the result.
+        camera: A camera that was started.
+        before: Pattern that has settled before the step.
+        after: Pattern whose picture has another mean level.
+        frames: Number of frames that are watched after the step, and as many before it.
+        tolerance: Change that counts as settled, as a share of the step.
 
     Returns:
         Seconds from the answer of the mask to the arrival of the first frame after which all others stayed within the

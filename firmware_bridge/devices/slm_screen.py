@@ -51,7 +51,7 @@ class Screen:
     """A window that fills one rectangle of the X screen, and a second eye that reads the screen itself.
 
     Args:
-        left, top, width, height: the rectangle in pixels.
+        left, top, width, height: The rectangle in pixels.
     """
 
     def __init__(self, left: int, top: int, width: int, height: int) -> None:

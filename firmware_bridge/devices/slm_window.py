@@ -44,12 +44,13 @@ class Display:
     """One display of an X server that is on.
 
     Attributes:
-        output: name of the connector.
-        model, serial: as its EDID tells them (VESA E-EDID 1.4, section 3); for lack of it "display" and the connector.
-        has_edid: whether there is a device that answers at the connector.
-        area: left, top, width and height on the X screen, in pixels.
-        refresh_hz: of the mode, 0 where there is none.
-        altered: what keeps levels from reaching the display as they are; empty if nothing does.
+        output: Name of the connector.
+        model, serial: Model and serial number in its EDID (VESA E-EDID 1.4, section 3); without one "display" and the
+            connector.
+        has_edid: Whether there is a device that answers at the connector.
+        area: Left, top, width and height on the X screen, in pixels.
+        refresh_hz: Refresh rate of the mode, 0 where there is none.
+        altered: What keeps levels from reaching the display as they are; empty if nothing does.
     """
 
     output: str
@@ -65,7 +66,7 @@ def displays(name: str) -> list[Display]:
     """All displays of an X server that are on.
 
     Args:
-        name: of the server, as in the variable DISPLAY.
+        name: Name of the server, as in the variable DISPLAY.
 
     Raises:
         DeviceError: There is no such server, or no xrandr.
@@ -88,7 +89,7 @@ def parse_displays(text: str) -> list[Display]:
     """Read what ``xrandr --verbose`` tells.
 
     Args:
-        text: its output in the locale C.
+        text: What it writes in the locale C.
     """
     heads = list(re.finditer(r"^(\S+) (?:connected|disconnected)\b.*$", text, re.MULTILINE))
     ends = [head.start() for head in heads[1:]] + [len(text)]
@@ -147,13 +148,13 @@ class SlmWindow:
     has none.
 
     Args:
-        serial: serial number of the display, or name of its connector where it tells none.
-        settle_s: time from the picture on the X screen to a settled modulator: two frames, its own electronics, and its
+        serial: Serial number of the display, or name of its connector where it tells none.
+        settle_s: Time from the picture on the X screen to a settled modulator: two frames, its own electronics, and its
             liquid crystal; see :func:`firmware_bridge.devices.settling.measure_settle`.
-        pitch_m: distance of two pixels, None where it is unknown.
-        display: name of the X server; None for that of the variable DISPLAY.
-        emulated: say so of a display that looks real. A display that looks emulated remains so.
-        clock, sleep: monotonic clock of the host, in s.
+        pitch_m: Distance of two pixels, None where it is unknown.
+        display: Name of the X server; None for that of the variable DISPLAY.
+        emulated: Whether to say so of a display that looks real. A display that looks emulated remains so.
+        clock, sleep: Monotonic clock of the host, in s.
 
     Raises:
         DeviceError: There is no such display, there are two, its levels would be altered, or the window cannot be made.

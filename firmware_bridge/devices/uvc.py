@@ -56,8 +56,8 @@ def find_video(serial: str, root: Path = _SYSFS) -> tuple[str, str]:
     """Device file and product name of the camera with this serial number; a number of a file is never guessed.
 
     Args:
-        serial: as the USB descriptor tells it.
-        root: where the kernel lists video devices.
+        serial: Serial number, as the USB descriptor tells it.
+        root: Folder in which the kernel lists video devices.
 
     Raises:
         DeviceError: There is none, or there are two.
@@ -127,10 +127,10 @@ class UvcCamera:
         """A real camera, found by its serial number each time that it is opened.
 
         Args:
-            serial: as the USB descriptor tells it.
-            y16_bits: significant bits of format Y16.
-            y16_left: whether Y16 has them in the upper bits of a word.
-            clock: monotonic clock of the host, in s, by which the kernel stamps frames too.
+            serial: Serial number, as the USB descriptor tells it.
+            y16_bits: Significant bits of format Y16.
+            y16_left: Whether Y16 has them in the upper bits of a word.
+            clock: Monotonic clock of the host, in s, by which the kernel stamps frames too.
 
         Raises:
             DeviceError: It is not there, there are two, or it cannot be opened.
@@ -155,11 +155,11 @@ class UvcCamera:
         """A camera that is a program.
 
         Args:
-            open_capture: opens it.
-            serial: serial number that it shall tell.
-            y16_bits: as for :meth:`usb`.
-            y16_left: as for :meth:`usb`.
-            clock: as for :meth:`usb`.
+            open_capture: Opens the device.
+            serial: Serial number that it shall tell.
+            y16_bits: Significant bits of format Y16.
+            y16_left: Whether Y16 has them in the upper bits of a word.
+            clock: Monotonic clock of the host, in s.
         """
 
         def find() -> tuple[Capture, str]:

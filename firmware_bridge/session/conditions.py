@@ -21,10 +21,10 @@ class Unfit(Exception):
     """Conditions do not allow the next frame.
 
     Args:
-        reason: why.
-        fit: returns why still not, or None.
-        doubted: frames since the last sentinel are to be taken again.
-        patience_s: how long to wait, None for as long as usual.
+        reason: Why they do not.
+        fit: Returns why they still do not, or None when they do.
+        doubted: Whether frames since the last sentinel are to be taken again.
+        patience_s: How long to wait, None for as long as usual.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ def disk_short(free: int, limits: Limits, frames: int, frame_bytes: int) -> str 
     """Why frames do not fit on a disk, or None.
 
     Args:
-        free: bytes that are free.
-        limits: of the bench, with the bytes that it keeps free.
-        frames: how many come next.
-        frame_bytes: of each.
+        free: Number of bytes that are free.
+        limits: Limits of the bench, with the bytes that it keeps free.
+        frames: Number of frames that come next.
+        frame_bytes: Bytes of each frame.
     """
     kept = limits.disk_free_bytes
     if free >= kept + frames * frame_bytes:
@@ -126,8 +126,8 @@ def still_warm(bench: Bench, settings: CameraSettings) -> str | None:
     """Expose a frame without light and tell why the sensor is still too warm, or None.
 
     Args:
-        bench: safe; with a limit of the temperature.
-        settings: of the frame.
+        bench: Safe devices, with a limit of the temperature.
+        settings: Settings of the frame.
     """
     if bench.file.limits.temperature_c is None:
         return None

@@ -27,8 +27,8 @@ def to_nexus(sealed: Sealed, path: Path) -> None:
     role, step, SHA-256, pattern id, share of the light and position; -1 and NaN stand for devices that are not there.
 
     Args:
-        sealed: which session.
-        path: must not exist.
+        sealed: Session to copy.
+        path: File to write; must not exist.
 
     Raises:
         SessionError: The file exists or cannot be written, or h5py is missing.
@@ -43,8 +43,8 @@ def to_tiff(sealed: Sealed, path: Path) -> None:
     The first description holds SHA-256 of the manifest too.
 
     Args:
-        sealed: which session.
-        path: must not exist.
+        sealed: Session to copy.
+        path: File to write; must not exist.
 
     Raises:
         SessionError: The file exists or cannot be written, or tifffile is missing.

@@ -27,9 +27,9 @@ class Intake:
     """Keeps frames until their files are on the disk, and tells the journal then.
 
     Args:
-        writer: writes them.
-        journal: of the session.
-        header: of the session.
+        writer: Writes the files of frames.
+        journal: Journal of the session.
+        header: Settings of the session.
     """
 
     def __init__(self, writer: FrameWriter, journal: Journal, header: Header) -> None:
@@ -42,10 +42,10 @@ class Intake:
         """Take a frame that is believed.
 
         Args:
-            shot: what was asked for.
-            frame: what came.
-            written: its file, that has no name yet.
-            read: what the devices said after the exposure.
+            shot: What was asked for.
+            frame: What came.
+            written: Its file, that has no name yet.
+            read: What the devices said after the exposure.
         """
         record = FrameRecord(
             index=shot.index,

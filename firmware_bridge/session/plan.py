@@ -65,10 +65,10 @@ class Exposed(BaseModel):
     """What steps and sentinel share.
 
     Attributes:
-        pattern: one of ``NAMED_PATTERNS``, or a file whose name ends in .npy; None without a mask.
-        exposure_s: exposure time.
-        light_share: power as a share of the largest; None without a light.
-        position_m: of the stage; None without a stage.
+        pattern: One of ``NAMED_PATTERNS``, or a file whose name ends in .npy; None without a mask.
+        exposure_s: Exposure time.
+        light_share: Power as a share of the largest; None without a light.
+        position_m: Position of the stage; None without a stage.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -83,9 +83,9 @@ class Step(Exposed):
     """One step of a plan.
 
     Attributes:
-        name: by which frames are found later.
-        averages: frames of each pattern.
-        darks: frames without light before the first pattern.
+        name: Name by which frames are found later.
+        averages: Number of frames of each pattern.
+        darks: Number of frames without light before the first pattern.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -97,8 +97,8 @@ class Sentinel(Exposed):
     """One frame that is taken at the start, at the end, and again and again between.
 
     Attributes:
-        every: frames of steps between two sentinels.
-        flux_tolerance: largest change of its mean level above dark, as a share of that of the first.
+        every: Number of frames of steps between two sentinels.
+        flux_tolerance: Largest change of its mean level above dark, as a share of that of the first.
     """
 
     every: int = Field(ge=1)
@@ -109,10 +109,10 @@ class Plan(BaseModel):
     """A plan; see the head of this file.
 
     Attributes:
-        name: of the plan.
-        bits, gain_db, roi: see :class:`CameraSettings`.
-        sentinel: None where there is none.
-        steps: in their order.
+        name: Name of the plan.
+        bits, gain_db, roi: Depth, gain and region of the camera; see :class:`CameraSettings`.
+        sentinel: The frame that is taken again and again; None where there is none.
+        steps: The steps in their order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -148,15 +148,15 @@ class Shot:
     """One frame to be taken.
 
     Attributes:
-        index: its place in the order.
-        key: unique in the session, and the same whenever the plan is the same.
-        step: name of the step, or ``SENTINEL``.
-        role: see :class:`Role`.
-        repeat: number among frames of the same role and pattern.
-        pattern_id: what the mask must show, None without a mask.
-        settings: what the camera must be set to.
-        light_share: None without a light.
-        position_m: None without a stage.
+        index: Its place in the order.
+        key: Name that no other frame of the session has, and the same whenever the plan is the same.
+        step: Name of the step, or ``SENTINEL``.
+        role: What the frame is for.
+        repeat: Number among frames of the same role and pattern.
+        pattern_id: What the mask must show, None without a mask.
+        settings: What the camera must be set to.
+        light_share: Power as a share of the largest; None without a light.
+        position_m: Position of the stage; None without a stage.
     """
 
     index: int
@@ -202,9 +202,9 @@ def patterns(exposed: Exposed, folder: Path, mask: MaskCapabilities | None) -> I
     """The patterns of a step, one at a time, each fit for the mask.
 
     Args:
-        exposed: step or sentinel.
-        folder: where its files are.
-        mask: what the mask can show.
+        exposed: A step, or the sentinel.
+        folder: Folder of its files.
+        mask: What the mask can show.
 
     Raises:
         SessionError: It cannot show them.
@@ -241,9 +241,9 @@ def check_plan(plan: Plan, bench: Bench, folder: Path) -> dict[str, list[int]]:
     """Check a plan against what the devices can and what the bench allows; nothing moves.
 
     Args:
-        plan: which plan.
-        bench: open devices.
-        folder: where files of patterns are, usually that of the plan.
+        plan: The plan.
+        bench: Open devices.
+        folder: Folder of the files of patterns, usually that of the plan.
 
     Returns:
         Ids of the patterns of each step, and of the sentinel.
@@ -309,8 +309,8 @@ def shots(plan: Plan, pattern_ids: Mapping[str, list[int]]) -> tuple[Shot, ...]:
     """The frames of a plan in their order.
 
     Args:
-        plan: which plan.
-        pattern_ids: as :func:`check_plan` returned them.
+        plan: The plan.
+        pattern_ids: Ids of patterns by step, as :func:`check_plan` returned them.
     """
     found: list[Shot] = []
 

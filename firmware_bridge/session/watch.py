@@ -78,9 +78,9 @@ class FrameWatch:
         Without light, frames of the same settings may be equal; so may frames of one single level, which are saturated.
 
         Args:
-            shot: what was asked for.
-            levels: (H, W) uint8 or uint16.
-            sha256: of the file.
+            shot: What was asked for.
+            levels: Values (H, W) of the frame, uint8 or uint16.
+            sha256: Hash of its file.
 
         Raises:
             Doubtful: There is such a frame already; noise makes that impossible unless the camera stands still.
@@ -95,7 +95,7 @@ class SentinelWatch:
     """Compares the flux of each sentinel, its mean level above dark, with that of the first.
 
     Args:
-        tolerance: largest change, as a share.
+        tolerance: Largest change of the flux, as a share of the first.
     """
 
     def __init__(self, tolerance: float) -> None:
@@ -107,8 +107,8 @@ class SentinelWatch:
         """What is wrong with the flux, or None; learns from the first sentinel, and from frames of other roles nothing.
 
         Args:
-            shot: what was asked for.
-            levels: (H, W) uint8 or uint16.
+            shot: What was asked for.
+            levels: Values (H, W) of the frame, uint8 or uint16.
 
         Raises:
             SessionError: The level of the first does not tell the flux, because it is too bright or too dark.
@@ -136,8 +136,8 @@ def since_sentinel(shots: Sequence[Shot], done: Container[str]) -> list[str]:
     """Keys of the frames that are done, after the last sentinel that is.
 
     Args:
-        shots: of the session, in their order.
-        done: keys of those that are done.
+        shots: Shots of the session, in their order.
+        done: Keys of those that are done.
     """
     taken = [shot for shot in shots if shot.key in done]
     last = max((shot.index for shot in taken if shot.role is Role.sentinel), default=-1)

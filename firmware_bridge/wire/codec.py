@@ -32,9 +32,9 @@ class Packet:
     """One frame without its armour.
 
     Attributes:
-        type: code of a command, the same | 0x80 for its reply, or that of NAK.
-        seq: number of the command.
-        nonce: of the session.
+        type: Code of a command, the same | 0x80 for its reply, or that of NAK.
+        seq: Number of the command.
+        nonce: Nonce of the session.
         body: CBOR, not yet read.
     """
 
@@ -54,7 +54,7 @@ def decode(frame: bytes) -> Packet:
     """Read a frame.
 
     Args:
-        frame: the bytes between two delimiters.
+        frame: The bytes between two delimiters.
 
     Raises:
         DamagedFrame: It is none, or was damaged on the way.
@@ -89,7 +89,7 @@ class Splitter:
         """Frames that ``data`` completes; empty ones are left out, an overlong one is cut, so that it reads as damaged.
 
         Args:
-            data: the next bytes, cut anywhere.
+            data: The next bytes, cut anywhere.
         """
         *whole, tail = data.split(b"\0")
         frames = []
@@ -128,8 +128,8 @@ def pack(fields: tuple[Field, ...], values: Mapping[str, Value]) -> bytes:
     """The body with these values.
 
     Args:
-        fields: of the message.
-        values: one for each field, by name.
+        fields: Fields of the message.
+        values: One value for each field, by name.
 
     Raises:
         LinkError: One is missing, unknown, of another kind or out of range.
@@ -143,7 +143,7 @@ def unpack(fields: tuple[Field, ...], body: bytes) -> dict[str, Value]:
     """Read a body.
 
     Args:
-        fields: of the message.
+        fields: Fields of the message.
         body: CBOR.
 
     Returns:

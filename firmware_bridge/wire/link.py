@@ -26,8 +26,8 @@ class Refused(DeviceError):
     """The device answered NAK: the command was not carried out.
 
     Attributes:
-        code: why.
-        detail: see :class:`NakCode` in the table of the schema.
+        code: Why it was refused.
+        detail: Number that belongs to the code; the table of the schema says what it means.
     """
 
     def __init__(self, command: str, code: NakCode, detail: int) -> None:

@@ -45,11 +45,11 @@ class Field:
     """One entry of a body.
 
     Attributes:
-        key: its number in the CBOR map, 1..23.
-        name: its name.
-        kind: how it is written.
-        low, high: smallest and largest value, or length of bytes and text; both are allowed.
-        meaning: what it says, with the unit.
+        key: Its number in the CBOR map, 1..23.
+        name: Its name in programs and documents.
+        kind: How it is written in CBOR.
+        low, high: Smallest and largest value, or length of bytes and text; both are allowed.
+        meaning: What it says, with the unit.
     """
 
     key: int
@@ -65,10 +65,10 @@ class Command:
     """One command and its answer.
 
     Attributes:
-        code: type of the command, 0x01..0x7e.
-        name: its name.
-        meaning: what it does.
-        request, reply: fields of the two bodies.
+        code: Type of the command, 0x01..0x7e.
+        name: Its name in programs and documents.
+        meaning: What it does.
+        request, reply: Fields of the two bodies.
     """
 
     code: int

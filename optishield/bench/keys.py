@@ -19,7 +19,7 @@ def keys(actions: Mapping[str, Callable[[], None]]) -> Iterator[bool]:
     Nothing is read where standard input is no terminal, or that of another job.
 
     Args:
-        actions: by character; called from a thread of its own.
+        actions: What to call for each character, from a thread of its own.
 
     Yields:
         Whether there are keys.

@@ -73,7 +73,7 @@ def emulated_session(folder: Path) -> tuple[dict[str, Any], list[Gate]]:
     """Device tests, a session, its seal and its verification.
 
     Args:
-        folder: empty; the session is in it.
+        folder: An empty folder, for the files and the session.
 
     Returns:
         What came out, and all checks.

@@ -15,31 +15,31 @@ class Design:
     """What the bench is built of. Mask and lamp are those that the firmware for this machine tells of itself.
 
     Attributes:
-        mask_width, mask_height: pixels of the mask.
-        mask_bits: of a drive value.
-        mask_pitch_m: distance of two of its pixels.
-        mask_settle_s: settling time that it states.
-        wavelength_m: of the lamp.
-        power_w: largest optical power of the lamp.
-        efficiency: share of the lamp's light that reaches the sensor through an open mask.
-        focal_length_m: of the lens.
-        aperture_diameter_m: of the lens.
-        object_distance_m: from mask to lens, where the mask is in focus.
-        camera_width, camera_height: pixels of the sensor.
-        pixel_pitch_m: distance of two of its pixels.
-        cells_per_pixel: samples of the image across a pixel.
-        psf_cells: side of the point-spread function in samples, odd.
-        pupil_samples: samples across the lens.
-        full_well_e: electrons that fill a pixel at 0 dB.
+        mask_width, mask_height: Pixels of the mask.
+        mask_bits: Bits of a drive value.
+        mask_pitch_m: Distance of two of its pixels.
+        mask_settle_s: Settling time that it states.
+        wavelength_m: Wavelength of the lamp.
+        power_w: Largest optical power of the lamp.
+        efficiency: Share of the lamp's light that reaches the sensor through an open mask.
+        focal_length_m: Focal length of the lens.
+        aperture_diameter_m: Aperture of the lens.
+        object_distance_m: Distance from mask to lens, where the mask is in focus.
+        camera_width, camera_height: Pixels of the sensor.
+        pixel_pitch_m: Distance of two of its pixels.
+        cells_per_pixel: Samples of the image across a pixel.
+        psf_cells: Side of the point-spread function in samples, odd.
+        pupil_samples: Samples across the lens.
+        full_well_e: Electrons that fill a pixel at 0 dB.
         read_noise_e: RMS read noise in electrons.
-        dark_e_s: dark current of a pixel in electrons a second at 25 degrees.
-        quantum_efficiency: electrons per photon.
-        bits: depths that the camera offers.
-        exposure_s: shortest and longest exposure.
-        gain_db: lowest and highest gain.
-        stage_limits_m: lowest and highest position of the stage, which moves the mask along the axis; 0 is in focus.
-        stage_step_m: smallest step.
-        stage_speed_m_s: its speed.
+        dark_e_s: Dark current of a pixel in electrons a second at 25 degrees.
+        quantum_efficiency: Electrons per photon.
+        bits: Depths that the camera offers.
+        exposure_s: Shortest and longest exposure.
+        gain_db: Lowest and highest gain.
+        stage_limits_m: Lowest and highest position of the stage, which moves the mask along the axis; 0 is in focus.
+        stage_step_m: Smallest step.
+        stage_speed_m_s: Speed of the stage.
     """
 
     mask_width: int = 64
@@ -86,9 +86,9 @@ class Design:
         """Data sheet of the sensor as it is set.
 
         Args:
-            gain_db: gain, 20 dB for ten times the digits per electron.
-            bits: depth.
-            dark_e: dark electrons in the exposure.
+            gain_db: Gain, 20 dB for ten times the digits per electron.
+            bits: Depth in bits.
+            dark_e: Dark electrons in the exposure.
         """
         return SensorSpec(
             full_well_e=self.full_well_e / 10 ** (gain_db / 20),
@@ -106,23 +106,23 @@ class Imperfections:
     """How far the bench is from its design: the values of a bench as it is; see :data:`IDEAL` for one that is not.
 
     Attributes:
-        panel_bits: bits that the mask really resolves.
-        lut_error: largest deviation of its transmission from the straight line, as a share.
-        leak: transmission of a black pixel.
-        crosstalk: share of a pixel's drive that goes to each of its four neighbours.
-        settle_time_s: time constant with which a pixel follows its drive.
-        rotation_rad: standard deviation of the turn of the camera against the mask.
-        scale: standard deviation of the magnification error, a share.
-        shift_m: standard deviation of the shift of the image on the sensor, along each axis.
+        panel_bits: Bits that the mask really resolves.
+        lut_error: Largest deviation of its transmission from the straight line, as a share.
+        leak: Transmission of a black pixel.
+        crosstalk: Share of a pixel's drive that goes to each of its four neighbours.
+        settle_time_s: Time constant with which a pixel follows its drive.
+        rotation_rad: Standard deviation of the turn of the camera against the mask.
+        scale: Standard deviation of the magnification error, a share.
+        shift_m: Standard deviation of the shift of the image on the sensor, along each axis.
         vibration_m: RMS displacement of the image along each axis.
         lamp_drift: RMS drift of the lamp, a share.
-        lamp_warm_up: share of its light that the lamp loses as it gets warm.
-        sensor_rise_c: by how much the sensor warms up.
-        hot_pixels: share of the pixels that are hot.
-        hot_e_s: mean dark current of a hot pixel in electrons a second.
-        dropped: share of the frames that never come.
-        late: share of the frames that come late.
-        late_s: by how much.
+        lamp_warm_up: Share of its light that the lamp loses as it gets warm.
+        sensor_rise_c: Temperature by which the sensor warms up.
+        hot_pixels: Share of the pixels that are hot.
+        hot_e_s: Mean dark current of a hot pixel in electrons a second.
+        dropped: Share of the frames that never come.
+        late: Share of the frames that come late.
+        late_s: Time by which they come late.
     """
 
     panel_bits: int = 6

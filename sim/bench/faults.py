@@ -31,14 +31,14 @@ class FaultRates:
     """How often each fault befalls a frame, in each direction, independently of the others.
 
     Attributes:
-        drop: it is lost.
-        flip: one of its bits is turned over.
-        truncate: its end, with the delimiter, is lost.
-        duplicate: it comes twice.
-        delay: it comes up to ``delay_s`` later, and others may overtake it.
-        reboot: the device is reset just after it.
-        unplug: the port is lost just after it, for ``unplug_s``.
-        delay_s, unplug_s: in s.
+        drop: It is lost.
+        flip: One of its bits is turned over.
+        truncate: Its end, with the delimiter, is lost.
+        duplicate: It comes twice.
+        delay: It comes up to ``delay_s`` later, and others may overtake it.
+        reboot: The device is reset just after it.
+        unplug: The port is lost just after it, for ``unplug_s``.
+        delay_s, unplug_s: Longest delay, and time without a port.
     """
 
     drop: float = 0.0
@@ -64,8 +64,8 @@ class FaultStream:
     """One direction of a bad wire.
 
     Args:
-        rates: of its faults.
-        rng: draws them.
+        rates: Rates of its faults.
+        rng: Draws the faults.
     """
 
     def __init__(self, rates: FaultRates, rng: np.random.Generator) -> None:
@@ -85,8 +85,8 @@ class FaultStream:
         """Put bytes in, cut anywhere; returns what befalls the device: "reboot", "unplug".
 
         Args:
-            data: the bytes.
-            now_s: time.
+            data: Bytes on the wire.
+            now_s: Time on the clock of the line.
         """
         befalls: list[str] = []
         *whole, tail = data.split(b"\0")
@@ -142,11 +142,11 @@ class FaultyTransport:
     """A transport with a bad wire inside this process, on any clock.
 
     Args:
-        transport: the good one.
-        rates: of the faults.
-        seed: of the faults.
-        reboot: resets the device; needed where ``rates.reboot`` is not 0.
-        clock: in s.
+        transport: Transport without faults.
+        rates: Rates of the faults.
+        seed: Seed for all faults drawn here.
+        reboot: Resets the device; needed where ``rates.reboot`` is not 0.
+        clock: Monotonic clock, in s.
     """
 
     def __init__(
@@ -227,11 +227,11 @@ class FaultProxy:
     is none, as under /dev/serial/by-id.
 
     Args:
-        upstream: terminal of the device.
-        link: where the program finds it.
-        rates: of the faults.
-        seed: of the faults.
-        reboot: resets the device; needed where ``rates.reboot`` is not 0.
+        upstream: Terminal of the device.
+        link: Symbolic link by which the program finds it.
+        rates: Rates of the faults.
+        seed: Seed for all faults drawn here.
+        reboot: Resets the device; needed where ``rates.reboot`` is not 0.
     """
 
     def __init__(

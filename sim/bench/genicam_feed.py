@@ -47,13 +47,13 @@ class GenicamFeed:
     """The running camera. As a context it is unplugged at the end.
 
     Args:
-        serial: serial number that it tells.
-        seed: of imperfections and noise.
-        ideal: without imperfections.
-        lost: share of the packets that are lost.
-        rate_hz: how often it looks for a trigger.
-        left: pixel format Mono16 has its 12 bits in the upper ones of a word.
-        shown, journal: files of the firmware for this machine, see :class:`Emulator`; both or none.
+        serial: Serial number that it tells.
+        seed: Seed for all imperfections and the noise.
+        ideal: Whether it is without imperfections.
+        lost: Share of the packets that are lost.
+        rate_hz: How often it looks for a trigger.
+        left: Whether pixel format Mono16 has its 12 bits in the upper ones of a word.
+        shown, journal: Files of the firmware for this machine, see :class:`Emulator`; both or none.
         description: GenICam file instead of the one of libaravis, for a camera with a fault.
 
     Raises:

@@ -300,7 +300,7 @@ class World:
             exposure_s: Exposure time.
             gain_db: Gain.
             bits: Depth.
-            roi: left, top, width, height in pixels, or None for all.
+            roi: Left, top, width, height in pixels, or None for all.
 
         Returns:
             (H, W) uint8 up to 8 bits, else uint16, right-justified.
