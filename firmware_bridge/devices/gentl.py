@@ -57,7 +57,8 @@ def gentl_camera(
         mono16_left: Whether Mono16 has them in the upper bits of a word.
         gain_step_db: Gain of one step in dB, for a camera that has raw gain only.
         patience_s: How long to wait while another program holds it.
-        clock, sleep: Monotonic clock of the host, in s.
+        clock: Monotonic clock of the host, in s.
+        sleep: Waits on that clock, in s.
 
     Raises:
         DeviceError: See there; or there is no producer.

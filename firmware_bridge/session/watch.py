@@ -1,4 +1,4 @@
-"""What tells whether a frame is the one that was asked for, and whether the light is what it was."""
+"""Checks that a frame is the requested one and that the light has not changed."""
 
 from __future__ import annotations
 
@@ -104,11 +104,14 @@ class SentinelWatch:
         self._first = math.nan
 
     def check(self, shot: Shot, levels: Levels) -> str | None:
-        """What is wrong with the flux, or None; learns from the first sentinel, and from frames of other roles nothing.
+        """Compare the flux of a sentinel with that of the first one, which is remembered; other frames tell nothing.
 
         Args:
             shot: What was asked for.
             levels: Values (H, W) of the frame, uint8 or uint16.
+
+        Returns:
+            What is wrong with the flux, or None.
 
         Raises:
             SessionError: The level of the first does not tell the flux, because it is too bright or too dark.

@@ -175,8 +175,8 @@ def document() -> str:
         "",
         "## Rules",
         "",
-        "1. **Session.** HELLO opens it. A hash of another schema is refused on both sides, and nothing else is "
-        "answered before a HELLO that agrees. The nonce is drawn anew at each boot and for each new session, and every "
+        "1. **Session.** HELLO opens it. A hash of another schema is refused on both sides. Until a HELLO with a "
+        "matching schema has arrived, no other message is answered. The nonce is drawn anew at each boot and for each new session, and every "
         "frame carries it: another nonce means that all state was lost.",
         f"2. **One at a time.** Seq runs 1 … {schema.SEQ_HIGH} and then from 1. The host sends the next command after "
         f"the answer to the last. Without an answer it repeats the same frame after srtt + 4 rttvar "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from firmware_bridge.session.bench import Bench, open_bench, read_bench
 from firmware_bridge.session.folder import create
@@ -69,7 +69,24 @@ def device_checks(opened: Bench) -> list[Gate]:
     return [check for device in opened.devices.values() for check in device.selftest()]
 
 
-def emulated_session(folder: Path) -> tuple[dict[str, Any], list[Gate]]:
+@dataclass(frozen=True)
+class SelftestSession:
+    """The session of a self-test.
+
+    Attributes:
+        origin: Where its frames come from.
+        frames: Number of its frames.
+        manifest: SHA-256 of its manifest.
+        seconds: Time that devices and session took.
+    """
+
+    origin: str
+    frames: int
+    manifest: str
+    seconds: float
+
+
+def emulated_session(folder: Path) -> tuple[SelftestSession, list[Gate]]:
     """Device tests, a session, its seal and its verification.
 
     Args:
@@ -87,10 +104,6 @@ def emulated_session(folder: Path) -> tuple[dict[str, Any], list[Gate]]:
             checks = device_checks(opened)
             create(session, plan, folder, opened, {})
         sealed = capture(Session(session, drivers, "selftest"))
-    result = {
-        "origin": sealed.origin,
-        "frames": len(sealed.manifest.frames),
-        "manifest": sealed.sha256,
-        "seconds": round(time.monotonic() - start_s, 1),
-    }
+    seconds = round(time.monotonic() - start_s, 1)
+    result = SelftestSession(sealed.origin, len(sealed.manifest.frames), sealed.sha256, seconds)
     return result, [*checks, *verify(session)]

@@ -113,7 +113,8 @@ def selftest(
             result = {"origin": opened.origin}
     else:
         with scratch_folder("optishield-selftest") as folder, progress.stage("self-test"):
-            result, checks = emulated_session(folder)
+            session, checks = emulated_session(folder)
+            result = vars(session).copy()
     result["checks"] = [vars(check) for check in checks]
     if json_output:
         print_json(result)
