@@ -87,23 +87,41 @@ class DeviceDriver(Generic[Options]):
         return parse_model(data, self.options[wanted.kind], f"options of the {wanted.kind}")
 
 
+@dataclass(frozen=True)
+class UnusableDriver(DeviceDriver[Any]):
+    """Stands for a driver that cannot be used; a bench that names it is told why, and no other bench is disturbed."""
+
+    def read_options(self, wanted: Wanted) -> Any:
+        """Refuse.
+
+        Raises:
+            SessionError: Always, with the reason.
+        """
+        raise SessionError(f"{wanted.kind}.driver: {self.summary}")
+
+
+def _unusable(name: str, reason: str) -> UnusableDriver:
+    return UnusableDriver(name, reason, {}, _never)
+
+
+def _never(context: BenchContext) -> Callable[[Wanted, Any], Device]:
+    raise SessionError("this driver cannot be used.")
+
+
 def known_drivers(own: Iterable[DeviceDriver[Any]]) -> dict[str, DeviceDriver[Any]]:
     """All drivers that the file of a bench may name.
 
     Args:
-        own: Drivers of this program; those of other packages are added.
-
-    Raises:
-        SessionError: Two packages bring a driver of one name, or one that is registered cannot be imported or is none.
+        own: Drivers of this program; those of other packages are added. One that cannot be imported, is no driver, or
+            has the name of another one is an :class:`UnusableDriver`.
     """
     found = {driver.name: driver for driver in own}
     for entry in entry_points(group=GROUP):
-        driver = _loaded(entry)
-        if driver.name in found:
-            raise SessionError(
-                f"two packages bring a driver called {entry.name}, one of them is {_package(entry)}; remove one."
-            )
-        found[driver.name] = driver
+        if entry.name in found:
+            reason = f"two packages bring a driver called {entry.name}, one of them is {_package(entry)}; remove one"
+            found[entry.name] = _unusable(entry.name, reason)
+        else:
+            found[entry.name] = _loaded(entry)
     return found
 
 
@@ -115,16 +133,12 @@ def _loaded(entry: EntryPoint) -> DeviceDriver[Any]:
     try:
         driver = entry.load()
     except (ImportError, AttributeError) as error:
-        raise SessionError(
-            f"the driver {entry.name} of {_package(entry)} cannot be imported ({error}); reinstall that package or "
-            "remove it."
-        ) from error
+        reason = f"{entry.name} of {_package(entry)} cannot be imported ({error}); reinstall that package or remove it"
+        return _unusable(entry.name, reason)
     if not isinstance(driver, DeviceDriver) or driver.name != entry.name:
-        raise SessionError(
-            f"{entry.value} of {_package(entry)} is registered as the driver {entry.name} and is "
-            f"{driver.name if isinstance(driver, DeviceDriver) else type(driver).__name__}; it must be a DeviceDriver "
-            "of that name."
-        )
+        found = driver.name if isinstance(driver, DeviceDriver) else type(driver).__name__
+        reason = f"{entry.value} of {_package(entry)} is registered as the driver {entry.name} and is {found}"
+        return _unusable(entry.name, f"{reason}; it must be a DeviceDriver of that name")
     return driver
 
 

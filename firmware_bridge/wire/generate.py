@@ -89,8 +89,12 @@ def header() -> str:
         "    uint8_t reply_count;",
         "} wire_command;",
         "",
-        "#ifdef WIRE_PROTOCOL_TABLES",
     ]
+    return "\n".join([*lines, *_c_tables(), "", "#endif", ""])
+
+
+def _c_tables() -> list[str]:
+    lines = ["#ifdef WIRE_PROTOCOL_TABLES"]
     for command in COMMANDS:
         lines += _c_fields(f"wire_{command.name.lower()}_in", command.request)
         lines += _c_fields(f"wire_{command.name.lower()}_out", command.reply)
@@ -102,8 +106,7 @@ def header() -> str:
             f"    {{WIRE_{command.name}, {_c_list(f'wire_{name}_in', command.request)}, "
             f"{_c_list(f'wire_{name}_out', command.reply)}}},"
         )
-    lines += ["};", "#endif", "", "#endif", ""]
-    return "\n".join(lines)
+    return [*lines, "};", "#endif"]
 
 
 def _rows(fields: tuple[Field, ...]) -> list[str]:
@@ -136,6 +139,30 @@ def _example() -> list[str]:
     names = ("version", "type", "seq", "nonce", "body, `{1: 32768}`", "CRC-32", "on the wire")
     lines += [f"| {name} | `{command}` | `{answer}` |" for name, command, answer in zip(names, *columns, strict=True)]
     return [*lines, ""]
+
+
+def _rules() -> list[str]:
+    return [
+        "## Rules",
+        "",
+        "1. **Session.** HELLO opens it. A hash of another schema is refused on both sides. Until a HELLO with a "
+        "matching schema has arrived, no other message is answered. The nonce is drawn anew at each boot and for each "
+        "new session, and every frame carries it: another nonce means that all state was lost.",
+        f"2. **One at a time.** Seq runs 1 … {schema.SEQ_HIGH} and then from 1. The host sends the next command after "
+        f"the answer to the last. Without an answer it repeats the same frame after srtt + 4 rttvar "
+        f"({schema.RTO_LOW_S * 1000:g} ms … {schema.RTO_HIGH_S:g} s, doubled each time, {schema.TRIES} tries at most), "
+        "at once after NAK crc. The device keeps its last answer: a repeated seq gets that answer and is not carried "
+        "out again. A NAK means that the command had no effect, but for NAK fault, after which all is as in FAULT. "
+        "After the last try, or when the port is lost, the host opens the port again and sends HELLO for the same "
+        "session: if it is resumed, the open command is repeated with its seq, else its fate does not matter, because "
+        "the state is lost.",
+        f"3. **Lease.** The host sends HEARTBEAT every {schema.HEARTBEAT_S * 1000:g} ms. {schema.LEASE_S:g} s without "
+        "a new command of the session, and the device parks the mask, turns the light off, stops the stage and stays "
+        "so until ARM. A repeated command does not renew the lease.",
+        "4. **Patterns** come by CHUNK, are checked whole by STAGE, and shown by COMMIT. COMMIT is answered with the "
+        "CRC-32 of what the panel holds.",
+        "",
+    ]
 
 
 def document() -> str:
@@ -173,25 +200,7 @@ def document() -> str:
         "pseudo-terminal instead. A device that is reset when its port is opened has lost its session, and the answer "
         "to HELLO says so.",
         "",
-        "## Rules",
-        "",
-        "1. **Session.** HELLO opens it. A hash of another schema is refused on both sides. Until a HELLO with a "
-        "matching schema has arrived, no other message is answered. The nonce is drawn anew at each boot and for each new session, and every "
-        "frame carries it: another nonce means that all state was lost.",
-        f"2. **One at a time.** Seq runs 1 … {schema.SEQ_HIGH} and then from 1. The host sends the next command after "
-        f"the answer to the last. Without an answer it repeats the same frame after srtt + 4 rttvar "
-        f"({schema.RTO_LOW_S * 1000:g} ms … {schema.RTO_HIGH_S:g} s, doubled each time, {schema.TRIES} tries at most), "
-        "at once after NAK crc. The device keeps its last answer: a repeated seq gets that answer and is not carried "
-        "out again. A NAK means that the command had no effect, but for NAK fault, after which all is as in FAULT. "
-        "After the last try, or when the port is lost, the host opens the port again and sends HELLO for the same "
-        "session: if it is resumed, the open command is repeated with its seq, else its fate does not matter, because "
-        "the state is lost.",
-        f"3. **Lease.** The host sends HEARTBEAT every {schema.HEARTBEAT_S * 1000:g} ms. {schema.LEASE_S:g} s without "
-        "a new command of the session, and the device parks the mask, turns the light off, stops the stage and stays "
-        "so until ARM. A repeated command does not renew the lease.",
-        "4. **Patterns** come by CHUNK, are checked whole by STAGE, and shown by COMMIT. COMMIT is answered with the "
-        "CRC-32 of what the panel holds.",
-        "",
+        *_rules(),
         "## States",
         "",
         "| value | state | meaning |",

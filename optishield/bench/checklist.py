@@ -114,15 +114,6 @@ def checklist(opened: Bench, plan: Plan, sources: Path, name: str, guide: Guide,
     settings = plan.settings(exposed)
     dark: list[Look] = []
 
-    def guarded(name: str, act: Callable[[], Gate]) -> Callable[[], Gate]:
-        def check() -> Gate:
-            try:
-                return act()
-            except BridgeError as error:
-                return Gate(name, False, str(error))
-
-        return check
-
     def grab() -> Look:
         return look_at(opened.camera.grab(settings.exposure_s + GRAB_S))
 
@@ -170,7 +161,7 @@ def checklist(opened: Bench, plan: Plan, sources: Path, name: str, guide: Guide,
     turn = "Turn the focus through its best place until the bar falls on the other side, then back until it is full."
     steps.append((turn if unturned is None else "Look at the focus, which stays as it is.", "focus", focus))
     try:
-        return all(guide.step(instruction, guarded(what, act)) for instruction, what, act in steps)
+        return all(guide.step(instruction, _guarded(what, act)) for instruction, what, act in steps)
     finally:
         opened.camera.stop()
         opened.safe()
@@ -183,3 +174,15 @@ def _unturned(opened: Bench, guide: Guide, fixed_focus: bool) -> str | None:
     if opened.origin in (Origin.simulated, Origin.emulated):
         return f"a bench of origin {opened.origin} has none to turn"
     return None if guide.asks else "with --yes there is nobody to turn it"
+
+
+def _guarded(name: str, act: Callable[[], Gate]) -> Callable[[], Gate]:
+    """A gate that is unmet, with the reason, where the bench fails while it is looked at."""
+
+    def check() -> Gate:
+        try:
+            return act()
+        except BridgeError as error:
+            return Gate(name, False, str(error))
+
+    return check

@@ -13,11 +13,7 @@ from firmware_bridge.session.bench import BenchFile, Driver
 
 
 def all_drivers() -> dict[str, DeviceDriver[Any]]:
-    """Every driver by its name.
-
-    Raises:
-        SessionError: A driver of another package cannot be used.
-    """
+    """Every driver by its name."""
     return known_drivers([*devices.DRIVERS, *sim.bench.DRIVERS])
 
 

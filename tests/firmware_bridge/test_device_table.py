@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -82,18 +82,25 @@ def test_its_options_are_checked_before_anything_is_opened(registered: Path, tmp
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("lab-camera = lab_kit:NOTHING", r"the driver lab-camera of lab-kit cannot be imported \(.*NOTHING"),
+        ("lab-camera = lab_kit:NOTHING", r"camera\.driver: lab-camera of lab-kit cannot be imported \(.*NOTHING"),
         ("lab-camera = lab_kit:seen", "registered as the driver lab-camera and is list; it must be a DeviceDriver"),
         ("other = lab_kit:DRIVER", "registered as the driver other and is lab-camera"),
         ("mcu = lab_kit:MCU", "two packages bring a driver called mcu, one of them is lab-kit; remove one"),
     ],
 )
-def test_what_is_registered_wrongly_is_named(registered: Path, tmp_path: Path, entry: str, message: str) -> None:
-    source = PACKAGE + 'MCU = DeviceDriver("mcu", "another", {"mask": Options}, alone(open_camera))\n'
+def test_what_is_registered_wrongly_is_named_and_disturbs_no_other_bench(
+    registered: Path, tmp_path: Path, entry: str, message: str
+) -> None:
+    source = PACKAGE + 'MCU = DeviceDriver("mcu", "another", {"camera": Options}, alone(open_camera))\n'
+    source += 'GOOD = DeviceDriver("good", "whole", {"camera": Options}, alone(open_camera))\n'
     (tmp_path / "lab_kit.py").write_text(source)
-    registered.write_text(f"[{GROUP}]\n{entry}\n")
-    with pytest.raises(SessionError, match=message):
-        known_drivers(devices.DRIVERS)
+    registered.write_text(f"[{GROUP}]\n{entry}\ngood = lab_kit:GOOD\n")
+    known, name = known_drivers(devices.DRIVERS), entry.split()[0]
+    for driver, refused in ((name, True), ("good", False)):
+        (tmp_path / "bench.toml").write_text(BENCH.replace("lab-camera", driver))
+        file = read_bench(tmp_path / "bench.toml")
+        with ExitStack() as stack, pytest.raises(SessionError, match=message) if refused else nullcontext():
+            assert begin_drivers(file, known, stack)
 
 
 def test_the_table_needs_no_driver_to_be_imported() -> None:
