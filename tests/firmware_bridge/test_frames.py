@@ -65,7 +65,7 @@ def test_replaces_a_frame_that_is_taken_again(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["0.npy"]
 
 
-@pytest.mark.parametrize("failing", ["writev", "fsync"])
+@pytest.mark.parametrize("failing", ["write", "fsync"])
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, failing) -> None:
     real, count = getattr(os, failing), iter(range(100))
 
@@ -83,8 +83,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, failing)
 
 
 def test_short_writes_are_continued(tmp_path, monkeypatch) -> None:
-    real = os.writev
-    monkeypatch.setattr(os, "writev", lambda handle, parts: real(handle, [memoryview(parts[0])[:13]]))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, memoryview(data)[:13]))
     with FrameWriter(tmp_path) as writer:
         written = writer.put("0.npy", levels(1))
         writer.publish([written])
