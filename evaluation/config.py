@@ -90,7 +90,9 @@ class EvaluateConfig(_Section):
 
     @classmethod
     def for_tier(cls, name: str) -> EvaluateConfig:
-        """The preset of a tier: ``smoke`` (minutes), ``standard`` or ``full``.
+        """The preset of a tier: ``smoke`` (minutes), ``standard`` (a night) or ``full`` (days).
+
+        It judges the cloak of one photograph, with the controls beside it.
 
         Raises:
             ValueError: If there is no such tier.
@@ -115,10 +117,27 @@ class EvaluateConfig(_Section):
         chosen = _SURVEY[name]
         people = {**base["people"], **chosen["people"], **(chosen["smoke"] if tier == "smoke" else {})}
         changes: dict[str, Any] = {"preset": name, "protectors": chosen["protectors"], "people": people}
-        if tier == "smoke":
-            # An average of frames needs each photograph of every part protected four times more.
-            changes["attackers"] = [one for one in base["attackers"] if not one.startswith("video")]
+        if tier != "smoke":
+            changes["attackers"] = _ALL_ATTACKERS
         return cls.model_validate({**base, **changes})
+
+    def with_optics(self, optics: str) -> EvaluateConfig:
+        """The same settings with the optics of a run among the protectors.
+
+        Where no protectors are named, the optics stand in the place of the cloak that the tier judges; where no
+        attackers are named, those who average several captures of a scene join them.
+
+        Args:
+            optics: Name of the protector with its settings.
+        """
+        if optics in self.protectors:
+            return self
+        usual = self.for_tier(self.tier)
+        protectors = self.protectors if self.protectors != usual.protectors else controls(self.people.size_px)
+        video = VIDEO_ATTACKERS[:1] if self.tier == "smoke" else VIDEO_ATTACKERS
+        attackers = self.attackers if self.attackers != usual.attackers else (*usual.attackers, *video)
+        changed = {"protectors": (*protectors, optics), "attackers": attackers}
+        return self.model_validate({**self.model_dump(), **changed})
 
 
 def controls(size_px: int) -> tuple[str, ...]:
@@ -145,27 +164,32 @@ _SURVEY: dict[str, dict[str, Any]] = {
         "smoke": {"train_people": 6, "validation_people": 4, "calibration_people": 40, "test_people": 30},
     },
 }  # fmt: skip
-_ALL_ATTACKERS = [
-    "as-published", "video-average-4", "video-average-16", "preprocess", "flip-tta", "realign", "generic-restorer",
+#: Attackers on the average of several captures of one scene: each needs every photograph protected as often.
+VIDEO_ATTACKERS = ("video-average-4", "video-average-16")
+_STILL_ATTACKERS = [
+    "as-published", "preprocess", "flip-tta", "realign", "generic-restorer",
     "purifier", "restorer", "linear-protected", "fine-tuned-protected", "end-to-end-protected", "scratch-protected",
     "pixels-discriminant", "known-psf", "known-psf-wrong-10", "known-psf-wrong-20", "known-psf-linear",
     "subtract-average",
 ]  # fmt: skip
+_ALL_ATTACKERS = [_STILL_ATTACKERS[0], *VIDEO_ATTACKERS, *_STILL_ATTACKERS[1:]]
+#: The method that is judged where none is named; in the tier smoke with a tenth of its work.
+_CLOAK, _QUICK_CLOAK = "photo-cloak", "photo-cloak:steps=10,eot=1,surrogates=sface"
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
-        "protectors": controls(112),
-        "attackers": ["as-published", "video-average-4", "linear-protected", "known-psf"],
+        "protectors": (*controls(112), _QUICK_CLOAK),
+        "attackers": ["as-published", "linear-protected", "known-psf"],
         "recognisers": ["sface"],
         "people": {
-            "train_people": 30, "validation_people": 8, "calibration_people": 40, "test_people": 60,
-            "captures": 4, "gallery_captures": 2, "fit_captures": 1,
+            "train_people": 20, "validation_people": 6, "calibration_people": 40, "test_people": 40,
+            "captures": 3, "gallery_captures": 2, "fit_captures": 1,
         },
         "scoring": {"template_photos": [1, 2]},
         "latency_photos": 5,
     },
     "standard": {
-        "protectors": controls(112),
-        "attackers": _ALL_ATTACKERS,
+        "protectors": (*controls(112), _CLOAK),
+        "attackers": _STILL_ATTACKERS,
         "recognisers": ["sface", "dlib-resnet", "faceres"],
         "people": {
             "train_people": 200, "validation_people": 40, "calibration_people": 60, "test_people": 50,
@@ -173,8 +197,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "full": {
-        "protectors": controls(112),
-        "attackers": _ALL_ATTACKERS,
+        "protectors": (*controls(112), _CLOAK),
+        "attackers": _STILL_ATTACKERS,
         "recognisers": ["sface", "dlib-resnet", "faceres"],
         "people": {
             "train_people": 600, "validation_people": 80, "calibration_people": 250, "test_people": 150,

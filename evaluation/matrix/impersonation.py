@@ -98,7 +98,7 @@ def rows(
 
     Args:
         measured: What :func:`measure` returned, by protector.
-        unseen: (protector, recogniser) -> whether the protector was made without that family.
+        unseen: Function of protector and recogniser: whether the protector was made without that family.
         gates: Gates of the run, with those of the recognisers.
         exploratory: Why no claim can rest on these people, or "".
         seed: Seed of permutations.

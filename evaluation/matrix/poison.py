@@ -80,9 +80,9 @@ class ScratchVictim:
     """A small residual network with a margin softmax over the tested people.
 
     Args:
-        budget: of its training.
-        countermeasure: one of :data:`COUNTERMEASURES`.
-        seed: of weights, batches and views; the same for all protectors, so that they are compared in pairs.
+        budget: What its training may spend.
+        countermeasure: One of :data:`COUNTERMEASURES`.
+        seed: Seed of weights, batches and views; the same for all protectors, so that they are compared in pairs.
     """
 
     #: The crop shows hair and jaw too.
@@ -155,11 +155,11 @@ def nearest_alone(clean: Floats, protected: Floats, labels: Ints, probes: Floats
     """Whether each clean probe (P,) is nearest to an enrolled photograph of its person, who alone is protected.
 
     Args:
-        clean: (N, D) unit embeddings of the enrolled photographs as the others show them.
-        protected: (N, D) of the same, protected.
-        labels: (N,) people.
-        probes: (P, D) unit embeddings of clean probes.
-        probe_labels: (P,).
+        clean: Unit embeddings (N, D) of the enrolled photographs as the others show them.
+        protected: Unit embeddings (N, D) of the same photographs, protected.
+        labels: Person (N,) on each enrolled photograph.
+        probes: Unit embeddings (P, D) of clean probes.
+        probe_labels: Person (P,) on each probe.
     """
     own = probe_labels[:, None] == labels[None, :]
     mine = np.where(own, probes @ protected.T, -np.inf).max(axis=1)
@@ -274,10 +274,10 @@ class Learnt:
     """What victims learnt: whether each clean probe is named rightly.
 
     Attributes:
-        identity: (P,) person of each probe.
-        clean: (P,) by victim and countermeasure, after training on clean photographs.
-        protected: (P,) by protector, victim and countermeasure.
-        noise: (P,) by protector and victim, after training on random noise of equal size.
+        identity: Person (P,) of each probe.
+        clean: Outcomes (P,) by victim and countermeasure, after training on clean photographs.
+        protected: Outcomes (P,) by protector, victim and countermeasure.
+        noise: Outcomes (P,) by protector and victim, after training on random noise of equal size.
     """
 
     identity: Ints
@@ -296,7 +296,7 @@ def rows(
 
     Args:
         learnt: What the victims learnt.
-        unseen: (protector, recogniser) -> whether the protector was made without that family; None if it uses none.
+        unseen: Function of protector and recogniser: whether the first was made without that family; None without any.
         controls: Protectors that claim nothing.
         exploratory: Why no claim can rest on these people, or "".
         seed: Seed of permutations.

@@ -51,9 +51,9 @@ class Labels:
     """Who is on the photographs of a part, and which are enrolled.
 
     Attributes:
-        identity: (N,) person on each photograph.
-        gallery: (N,) whether each photograph is enrolled.
-        capture: (N,) number of the photograph of that person.
+        identity: Person (N,) on each photograph.
+        gallery: Whether (N,) each photograph is enrolled.
+        capture: Number (N,) of the photograph of that person.
     """
 
     identity: Ints
@@ -85,8 +85,8 @@ class Comparison:
 
     Attributes:
         matrix: Scores of the probes that could be used, against the people who have a template.
-        used: (P,) which of all probes are in the matrix.
-        probe_id: (P,) person of each probe, used or not.
+        used: Which (P,) of all probes are in the matrix.
+        probe_id: Person (P,) of each probe, used or not.
         enrolled: Number of people who should have a template.
     """
 
@@ -143,8 +143,8 @@ def compare(
         sides: Embeddings (N, D) of all photographs, see :func:`centred`.
         labels: Labels of the photographs.
         combination: One of :data:`COMBINATIONS`.
-        gallery_rows: (N, D) embeddings for the gallery in place of those of the combination.
-        gallery: (N,) which photographs are enrolled, in place of all of the gallery.
+        gallery_rows: Embeddings (N, D) for the gallery in place of those of the combination.
+        gallery: Which photographs (N,) are enrolled, in place of all of the gallery.
 
     Raises:
         EvaluationError: Fewer than two people could be enrolled, or no probe be used.
@@ -178,9 +178,9 @@ def net_protection(accepted: Floats, clean: Floats, people: Ints) -> Interval | 
     """:func:`evaluation.measures.protection.psr_net`, or None where fewer than two people match clean.
 
     Args:
-        accepted: (P,) decisions of the attack.
-        clean: (P,) decisions of the recogniser as published on clean photographs; a guess is no match.
-        people: (P,) person of each probe.
+        accepted: Decisions (P,) of the attack.
+        clean: Decisions (P,) of the recogniser as published on clean photographs; a guess is no match.
+        people: Person (P,) of each probe.
     """
     pairs = clean == 1
     return psr_net(accepted, pairs, people) if len(np.unique(people[pairs])) >= 2 else None

@@ -51,7 +51,7 @@ class Pairs:
     Attributes:
         clean: The clean photographs.
         protected: The same photographs, protected, in the same order.
-        male: (N,) whether each person was drawn as a man, for synthetic heads; None where nobody knows.
+        male: Whether (N,) each person was drawn as a man, for synthetic heads; None where nobody knows.
     """
 
     clean: Photos
@@ -192,9 +192,9 @@ def paired_kernel_distance(first: Values, second: Values, identity: Values) -> t
     protection the result is exactly 0. The kernel is (cosine + 1)^3, that is, features have the length sqrt(D).
 
     Args:
-        first: (N, D) unit features.
-        second: (N, D) of the same photographs.
-        identity: (N,) person of each.
+        first: Unit features (N, D).
+        second: Unit features (N, D) of the other view of the same photographs.
+        identity: Person (N,) on each photograph.
 
     Returns:
         The distance, and its standard deviation by the jackknife over people (Efron & Stein, Ann. Stat. 9, 1981).

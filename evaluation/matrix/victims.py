@@ -30,7 +30,7 @@ def train(
     are tried on what claims to be poison.
 
     Args:
-        jobs: (stage, function, arguments, names) -> (position, value) of those that did not fail.
+        jobs: Function of stage, function, arguments and names that yields (position, value) of jobs that did not fail.
         site: Where everything of the run lies.
         protectors: What protectors declare, by their names with settings.
         kept: Key of the protected photographs of the test, by protector.

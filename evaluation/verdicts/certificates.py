@@ -41,7 +41,7 @@ def channel_bits(light: torch.Tensor, blur: KnownBlur, frames: int) -> float:
     """Information in bits that so many frames of blurred, noisy scenes hold about the scene.
 
     Args:
-        light: (N, 3, S, S) clean scenes in linear light.
+        light: Clean scenes (N, 3, S, S) in linear light.
         blur: The optics; a monochrome camera sees the mean of the channels.
         frames: T, the frames that are averaged.
 

@@ -75,7 +75,9 @@ _NEXT_NAME = re.compile(r",(?![A-Za-z_]\w*=)")
 def evaluate(
     protectors: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[:KEY=VALUE,..]", help="Protectors; repeatable, or separated by commas."),
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,..]", help="Protectors (default: photo-cloak); repeatable, or separated by commas."
+        ),
     ] = None,
     attackers: Annotated[
         list[str] | None, typer.Option(metavar="all|NAME", help="Attackers; repeatable, or separated by commas.")
@@ -89,9 +91,12 @@ def evaluate(
     ] = None,
     preset: Annotated[Preset | None, typer.Option(help="Repeat this experiment of the survey.")] = None,
     encoder: Annotated[
-        Path | None, typer.Option("--run", metavar="RUN", help="Also judge the optics of this train-mask run.")
+        Path | None,
+        typer.Option(
+            "--run", metavar="RUN", help="Judge the optics of this train-mask run, in place of the tier's cloak."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: 0).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers (default: 0).")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder (default: a new one in runs/).")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run folder.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; the result does not depend on it.")] = None,
@@ -103,7 +108,8 @@ def evaluate(
 ) -> None:
     """Judge protectors of photographs, and the optics of a run, by the same attackers.
 
-    The result is a run folder with rows.parquet, the curves and report.html.
+    Controls are run beside whatever is judged. The result is a run folder with rows.parquet, the curves and
+    report.html.
     """
     if resume is not None and out is not None:
         raise UsageError(f"--resume {resume} already names the folder; drop --out.")
@@ -112,7 +118,7 @@ def evaluate(
     from evaluation.config import EvaluateConfig
     from optishield.progress import choose_progress
     from optishield.run.folder import RunFolder, stored_config
-    from optishield.run.settings import layered, validated
+    from optishield.run.settings import layered
 
     def start(name: str) -> EvaluateConfig:
         return EvaluateConfig.for_tier(name) if preset is None else EvaluateConfig.for_preset(preset, name)
@@ -127,9 +133,7 @@ def evaluate(
         },
     )  # fmt: skip
     if encoder is not None:
-        named = _encoder(encoder, resolved)
-        if named not in resolved.protectors:
-            resolved = validated(EvaluateConfig, {**resolved.model_dump(), "protectors": [*resolved.protectors, named]})
+        resolved = resolved.with_optics(_encoder(encoder, resolved))
     _refuse_early(resolved)
 
     seeds = {"seed": resolved.seed}

@@ -28,14 +28,14 @@ class Point:
     """A protector on the plane of picture quality and protection.
 
     Attributes:
-        name: printed beside it.
-        family: points of one family are joined, in the order of quality.
-        colour: marker colour.
-        quality: SSIM.
+        name: Name that is printed beside it.
+        family: Name of its family; points of one family are joined, in the order of quality.
+        colour: Marker colour.
+        quality: SSIM of the protected photographs.
         plain: PSR_net against the recogniser as published, NaN if not run.
         left: PSR_net against the worst attacker.
-        low: lower limit of ``left``.
-        high: upper limit of ``left``.
+        low: Lower limit of ``left``.
+        high: Upper limit of ``left``.
     """
 
     name: str
@@ -144,10 +144,10 @@ def det(name: str, protector: str, fmr: NDArray[np.floating], curves: Sequence[D
     """FNMR over FMR of one protector, with bands and, at the frozen threshold, intervals over people.
 
     Args:
-        name: of the chart, unique on the page.
-        protector: its name.
-        fmr: (K,) false match rates, all above 0.
-        curves: see there.
+        name: Name of the chart, unique on the page.
+        protector: Name of the protector.
+        fmr: False match rates (K,), all above 0.
+        curves: Curves with their intervals; see :class:`Det`.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.3, 3.2), layout="constrained")
@@ -178,11 +178,11 @@ def lines(name: str, series: Sequence[Line], axis: str, ticks: Sequence[float], 
     """PSR net over one quantity, with intervals over people.
 
     Args:
-        name: of the chart, unique on the page.
-        series: at least one point each.
-        axis: what x means.
-        ticks: values of x that were measured; equally spaced on the page.
-        share: x is a share rather than a number.
+        name: Name of the chart, unique on the page.
+        series: Lines with at least one point each.
+        axis: Text under the axis: what x means.
+        ticks: Values of x that were measured; equally spaced on the page.
+        share: Whether x is a share rather than a number.
     """
     place = {value: index for index, value in enumerate(ticks)}
     with matplotlib.rc_context(STYLE):
@@ -209,8 +209,8 @@ def people(rates: NDArray[np.floating], label: str) -> Markup:
     """A bar for each person, the least protected first; the worst decile stands out.
 
     Args:
-        rates: (G,) protection of each person, 0..1.
-        label: for readers who cannot see it.
+        rates: Protection (G,) of each person, 0..1.
+        label: Text for readers who cannot see the chart.
     """
     order = np.sort(np.asarray(rates, dtype=np.float64))
     worst = max(1, len(order) // 10)

@@ -158,18 +158,34 @@ def test_all_attackers(engine: Any) -> None:
     assert calls[0].attackers == attacker_names()
 
 
-def test_the_optics_of_a_run_join_the_protectors_of_the_tier(engine: Any, monkeypatch: Any, tmp_path: Path) -> None:
-    from evaluation.config import EvaluateConfig
+def test_the_optics_of_a_run_join_the_protectors_that_are_named(engine: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    from evaluation.config import controls
 
     made: list[str] = []
     monkeypatch.setattr("protectors.registry.make_protector", made.append)
     calls = engine(lambda config, run, **rest: _summary())
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--run", "trained", "--set", "people.size_px=128"]) == 0
     named = f"optical-encoder:run={tmp_path / 'trained'}"
-    assert calls[0].protectors == (*EvaluateConfig.for_tier("smoke").protectors, named)
+    assert calls[0].protectors == (*controls(128), named)
+    assert "video-average-4" in calls[0].attackers
     assert made == list(calls[0].protectors)
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--run", "trained", "--set", "people.size_px=64"]) == 0
     assert calls[1].protectors[-1] == f"{named},px=64"
+    words = ["--run", "trained", "--protectors", "noise:linf=0.1", "--attackers", "as-published"]
+    assert main(["evaluate", "--tier", "smoke", "--quiet", *words]) == 0
+    assert calls[2].protectors == ("noise:linf=0.1", f"{named},px=112")
+    assert calls[2].attackers == ("as-published",)
+
+
+def test_without_protectors_a_cloak_is_judged_beside_the_controls(engine: Any, monkeypatch: Any) -> None:
+    from protectors.registry import make_protector
+
+    calls = engine(lambda config, run, **rest: _summary())
+    for tier in ("smoke", "standard", "full"):
+        assert main(["evaluate", "--tier", tier, "--quiet"]) == 0
+        said = [make_protector(name).declaration for name in calls[-1].protectors]
+        assert [one.name for one in said if not one.control] == ["photo-cloak"]
+        assert sum(one.control for one in said) == 4
 
 
 def test_a_preset_of_the_survey_brings_its_people_and_methods(engine: Any, monkeypatch: Any) -> None:
