@@ -119,7 +119,7 @@ class MirrorCommands:
     """Commands of a deformable mirror and where they act.
 
     Attributes:
-        commands_m: Commands in metres, shape (A,), as of :class:`optics.DeformableMirror`.
+        commands_m: Commands in metres, shape (A,), as of :class:`optics.elements.DeformableMirror`.
         places_m: (x, y) of each actuator in metres, shape (A, 2).
     """
 

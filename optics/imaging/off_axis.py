@@ -44,7 +44,7 @@ class Seidel:
         w131_m: Coma.
         w222_m: Astigmatism.
         w220_m: Field curvature, sagittal focus; with ``w222_m`` = 0 the Petzval curvature.
-        w311_m: Distortion, as a tilt of the wavefront: use either this or :class:`optics.BrownConrady`.
+        w311_m: Distortion, as a tilt of the wavefront: use either this or :class:`optics.imaging.BrownConrady`.
     """
 
     w040_m: float = 0.0

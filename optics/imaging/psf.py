@@ -7,9 +7,8 @@ image: x right, y down, upright (both are turned by half a turn against the scen
 
 Normalisation: intensity over the power through the open aperture of the grid, so a value is the share of that light
 that lands in a cell, and 1 minus the sum is what misses the window or is absorbed: a transmission of 1/2 everywhere
-makes every value a quarter. Nothing is divided by its own sum or maximum. A sampled
-aperture of P cells across carries ``1 - 0.67 / P`` of the power in its replica period; the rest is light that the sharp
-rim diffracts to larger angles.
+makes every value a quarter. Nothing is divided by its own sum or maximum. A sampled aperture of P cells across carries
+``1 - 0.67 / P`` of the power in its replica period; the rest is light that the sharp rim diffracts to larger angles.
 
 Cells: |U|^2 is a trigonometric polynomial of the pupil differences ``m du, |m| < P``. Its values on a grid of at least
 2P points per period fix it, and its integral over a cell of side p follows term by term:
@@ -119,7 +118,8 @@ class _Psf(nn.Module):
         """Return the PSF of a complex field in the pupil, for callers who have tensors rather than an element.
 
         Args:
-            field: Complex field of shape (L, P, P) or (B, L, P, P), as :meth:`optics.PupilFunction.from_turns` makes.
+            field: Complex field of shape (L, P, P) or (B, L, P, P), as
+                :meth:`optics.pupil_function.PupilFunction.from_turns` makes it.
 
         Returns:
             Shape (L, K, K) or (B, L, K, K); see :meth:`forward`.

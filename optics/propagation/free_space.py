@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
+from typing import cast
 
 import torch
 
@@ -53,14 +55,14 @@ class FreeSpace:
     @property
     def waves_m(self) -> tuple[float, ...]:
         """Vacuum wavelengths in metres, L of them."""
-        return per_wavelength("wavelengths_m", self.wavelengths_m, None)
+        return cast(tuple[float, ...], self.wavelengths_m)
 
     @property
     def indices(self) -> tuple[float, ...]:
         """Refractive index at each wavelength."""
-        return per_wavelength("index", self.index, len(self.waves_m))
+        return cast(tuple[float, ...], self.index)
 
-    @property
+    @cached_property
     def medium_wavelengths_m(self) -> tuple[float, ...]:
         """Wavelengths in the medium, L / n, in metres: all that propagation depends on."""
         return tuple(w / n for w, n in zip(self.waves_m, self.indices, strict=True))

@@ -6,6 +6,8 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +87,11 @@ def test_examples_in_docstrings_run() -> None:
     results = [doctest.testmod(module) for module in modules()]
     assert sum(result.failed for result in results) == 0
     assert sum(result.attempted for result in results) > 40
+
+
+def test_references_in_docstrings_lead_somewhere() -> None:
+    for module in modules():
+        for reference in re.findall(
+            r":\w+:`~?(optics\.[\w.]*)`", Path(str(module.__file__)).read_text(encoding="utf-8")
+        ):
+            assert pydoc.locate(reference) is not None, f"{module.__name__} names {reference}"
