@@ -16,8 +16,8 @@ def bounded_privacy_loss(cross_entropy: Tensor, people: int) -> Tensor:
     retrained adversary would undo).
 
     Args:
-        cross_entropy: mean cross-entropy of the adversary in nats.
-        people: number of people it tells apart.
+        cross_entropy: Mean cross-entropy of the adversary in nats.
+        people: Number of people it tells apart.
     """
     return functional.relu(1.0 - cross_entropy / math.log(people))
 
@@ -26,8 +26,8 @@ def bounded_inversion_loss(error: Tensor, uninformed: float) -> Tensor:
     """What an inverter gains over a guess that never looks at the frame, as a share: 1 = perfect, 0 = nothing.
 
     Args:
-        error: mean absolute error of its reconstructions.
-        uninformed: the same for the mean scene.
+        error: Mean absolute error of its reconstructions.
+        uninformed: Mean absolute error of a guess that is the mean scene.
     """
     return functional.relu(1.0 - error / uninformed)
 
@@ -42,8 +42,8 @@ def identity_bits(signal: Tensor, noise_variance: Tensor, people: int) -> Tensor
     Args:
         signal: (people * captures, ...) noise-free pixels of aligned faces in electrons, the captures of a person
             next to each other.
-        noise_variance: variance in square electrons added to every pixel (scalar).
-        people: number of people.
+        noise_variance: Variance in square electrons added to every pixel (scalar).
+        people: Number of people.
     """
     rows = signal.flatten(1)
     grouped = rows.reshape(people, -1, rows.shape[1])

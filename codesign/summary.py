@@ -43,9 +43,9 @@ from evaluation.measures.metrics import Floats
 from faces.landmarks import nme, released
 from faces.samples import interocular
 from ground.protocols import RunStore
+from sim.camera import METERED_GREY
 
 CLEAN_RANK1, LARGEST_NME = 0.90, 0.10
-MID_GREY = 0.18
 OTHER_FLOORS = (0.5, 2.0)
 CHUNK = 256
 
@@ -232,7 +232,7 @@ def _physics(config: TrainMaskConfig, run: RunStore) -> dict[str, Any]:
             read_noise_e=sensor.read_noise_e,
             bits=sensor.bits,
             relative_noise_at_white=relative(1.0),
-            relative_noise_at_mid_grey=relative(MID_GREY),
+            relative_noise_at_mid_grey=relative(METERED_GREY),
         ),
         "camera": CameraFacts(
             focal_length_m=config.optics.focal_length_m,

@@ -315,4 +315,5 @@ def index_differences(
     return torch.tensor(
         [material.index(w, temperature_c) - surround.index(w, temperature_c) for w in wavelengths_m],
         dtype=torch.float64,
+        device="cpu",
     )

@@ -58,11 +58,11 @@ class OpticalEncoder(PhotoProtector):
     counts as noise of a twelfth of a squared code.
 
     Args:
-        run: folder of a finished ``train-mask`` run.
-        px: side of the photos in pixels, which fixes the grid of the point-spread function.
+        run: Folder of a finished ``train-mask`` run.
+        px: Side of the photos in pixels, which fixes the grid of the point-spread function.
 
     Attributes:
-        camera: scenes (N, 3, S, S) in linear light to frames.
+        camera: Scenes (N, 3, S, S) in linear light to frames.
 
     Raises:
         ProtectorError: If the run cannot be used, or a setting is out of range.
@@ -124,9 +124,9 @@ def photo_psf(psf: Tensor, photo_px: int, scene_px: int, pixels: int) -> Tensor:
 
     Args:
         psf: (C, K, K) shares of light on scene samples, K odd.
-        photo_px: pixels across the photo.
-        scene_px: samples across the scene.
-        pixels: pixels across the sensor.
+        photo_px: Pixels across the photo.
+        scene_px: Samples across the scene.
+        pixels: Pixels across the sensor.
 
     Returns:
         (C, M, M) with M the largest odd number up to ``photo_px``; light that ends up farther away is left out.

@@ -39,14 +39,14 @@ class Geometry:
     """Where things are (SI units). Every camera of a comparison shares one geometry, except for its focus.
 
     Attributes:
-        focal_length_m: focal length of the thin lens.
-        aperture_diameter_m: diameter of the pupil that carries the mask.
-        focus_distance_m: distance the bare lens is focused on.
-        object_distance_m: distance of the window from the pupil.
-        frame_width_m: width of the window.
-        scene_px: samples across the window.
-        wavelengths_m: one for each of the red, green and blue channel of a scene.
-        pupil_samples: samples across the pupil.
+        focal_length_m: Focal length of the thin lens.
+        aperture_diameter_m: Diameter of the pupil that carries the mask.
+        focus_distance_m: Distance the bare lens is focused on.
+        object_distance_m: Distance of the window from the pupil.
+        frame_width_m: Width of the window.
+        scene_px: Samples across the window.
+        wavelengths_m: One wavelength for each of the red, green and blue channel of a scene.
+        pupil_samples: Samples across the pupil.
     """
 
     focal_length_m: float
@@ -104,18 +104,18 @@ class Exposure:
     """A sensor and how long it looks.
 
     Attributes:
-        pixels: pixels across the window; divides the scene samples.
-        colour: three planes (filters, no mosaic) or one.
-        filter_weights: share of red, green and blue in the signal of a monochrome pixel; they sum to 1.
-        electrons_at_white: photo-electrons that a white surface makes in one pixel during the exposure; with a meter,
+        pixels: Pixels across the window; divides the scene samples.
+        colour: Three planes (filters, no mosaic) or one.
+        filter_weights: Share of red, green and blue in the signal of a monochrome pixel; they sum to 1.
+        electrons_at_white: Photo-electrons that a white surface makes in one pixel during the exposure; with a meter,
             when the meter reads 18 % grey.
-        full_well_e: electrons that fill a pixel.
+        full_well_e: Electrons that fill a pixel.
         read_noise_e: RMS read noise in electrons.
-        bits: bits of the converter.
-        black_level_dn: code of a dark pixel.
+        bits: Bits of the converter.
+        black_level_dn: Code of a dark pixel.
         metering: ``"centre-weighted"`` sets the exposure time of each frame so that the centre-weighted mean of the
             light is that of 18 % grey, as cameras do; ``"fixed"`` does not.
-        field_stop: opening in front of the sensor, or None where every pixel sees light. The meter averages over the
+        field_stop: Opening in front of the sensor, or None where every pixel sees light. The meter averages over the
             opening.
     """
 
@@ -212,9 +212,9 @@ class EncoderCamera(nn.Module):
     """Scene radiance to sensor codes.
 
     Args:
-        source: gives the point-spread function (3, K, K): :class:`MaskPsf` or :class:`FixedPsf`.
-        exposure: sensor and exposure.
-        scene_px: samples across the window.
+        source: Gives the point-spread function (3, K, K): :class:`MaskPsf` or :class:`FixedPsf`.
+        exposure: Sensor and exposure.
+        scene_px: Samples across the window.
 
     Raises:
         OpticsError: If the pixels do not divide the scene samples.

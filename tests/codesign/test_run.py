@@ -71,7 +71,6 @@ def test_summary_is_consistent(finished: Path) -> None:
     pairs = intervals(summary["attackers"]) + intervals(summary["baselines"]) + intervals(summary["clean"])
     assert len(pairs) > 30
     assert all(low <= value <= high for value, (low, high) in pairs)
-    assert summary["gates"]["splits disjoint"]["passed"]
     assert 0.5 < summary["throughput"] <= 1
     assert any("imulation" in line for line in summary["limits"])
 
