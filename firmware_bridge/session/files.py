@@ -12,8 +12,10 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from firmware_bridge.errors import SessionError
@@ -63,6 +65,30 @@ def file_sha256(path: Path) -> str:
     """
     with open_own(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_array(source: Path | BinaryIO, name: str, *, mapped: bool = False) -> NDArray[Any]:
+    """Read a .npy file that may be damaged, hostile or of another kind.
+
+    Args:
+        source: The file, or its content as a stream.
+        name: What it is called in errors.
+        mapped: Whether values stay on the disk until they are used.
+
+    Raises:
+        SessionError: It cannot be read, or holds no array of numbers.
+    """
+    try:
+        # numpy multiplies the shape that the file claims, which may be anything.
+        with np.errstate(over="raise"):
+            found = np.load(source, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError, ArithmeticError, MemoryError) as error:
+        raise SessionError(f"{name} cannot be read as a .npy file ({error or type(error).__name__}).") from error
+    # An archive of arrays has the same reader.
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise SessionError(f"{name} is an archive of arrays; save one array as .npy.")
+    return found
 
 
 def has_sha256(path: Path, sha256: str) -> bool:

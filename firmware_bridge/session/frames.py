@@ -22,7 +22,7 @@ import numpy as np
 
 from firmware_bridge.errors import SessionError
 from firmware_bridge.protocols import Levels
-from firmware_bridge.session.files import open_own, sync_folder
+from firmware_bridge.session.files import load_array, open_own, sync_folder
 from ground.files import write_all
 
 # Several files brought to the disk at once share one commit of the file system's own journal: on ext4 four threads
@@ -161,9 +161,6 @@ def read_frame(path: Path, sha256: str) -> Levels:
         raise SessionError(
             f"the frame {path} has SHA-256 {found[:16]}..., {sha256[:16]}... was written; use a copy of the session."
         )
-    try:
-        levels: Levels = np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
-        raise SessionError(f"the frame {path} holds no array ({error}); use a copy of the session.") from error
+    levels: Levels = load_array(io.BytesIO(data), f"the frame {path}")
     levels.setflags(write=False)
     return levels

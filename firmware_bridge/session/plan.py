@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from firmware_bridge.errors import SessionError
 from firmware_bridge.protocols import CameraSettings, Levels, MaskCapabilities, Pattern
 from firmware_bridge.session.bench import Bench
-from firmware_bridge.session.files import read_model
+from firmware_bridge.session.files import load_array, read_model
 
 SENTINEL = "sentinel"
 """Name under which the sentinel stands among the steps."""
@@ -218,10 +218,7 @@ def patterns(exposed: Exposed, folder: Path, mask: MaskCapabilities | None) -> I
         raise SessionError(
             f"there is no pattern {exposed.pattern!r}; name a .npy file or one of: {', '.join(NAMED_PATTERNS)}."
         )
-    try:
-        stack = np.load(folder / exposed.pattern, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise SessionError(f"pattern {exposed.pattern} cannot be read: {error}") from error
+    stack = load_array(folder / exposed.pattern, f"pattern {exposed.pattern}", mapped=True)
     wanted = np.dtype(np.uint8 if mask.bits <= 8 else np.uint16)
     if stack.ndim not in (2, 3) or stack.shape[-2:] != (mask.height, mask.width) or stack.dtype != wanted:
         raise SessionError(

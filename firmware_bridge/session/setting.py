@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
-from firmware_bridge.errors import DeviceError, SessionError
+from firmware_bridge.errors import DeviceError
 from firmware_bridge.protocols import Camera, CameraSettings, Light, MaskDevice, Pattern, Shown, Stage
 from firmware_bridge.session.bench import Bench
+from firmware_bridge.session.files import load_array
 from firmware_bridge.session.plan import Shot
 
 # What may be rounding: V4L2 counts exposures in steps of 100 us, others in lines.
@@ -160,11 +159,7 @@ class Setting:
 
     def _show(self, pattern_id: int) -> None:
         path = pattern_path(self._folder, pattern_id)
-        try:
-            levels = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise SessionError(f"the pattern {path} cannot be read ({error}); use a copy of the session.") from error
-        self._mask.stage(Pattern(levels))
+        self._mask.stage(Pattern(load_array(path, f"the pattern {path}")))
         self._check_shown(pattern_id, self._mask.commit())
 
     @staticmethod

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from firmware_bridge.devices.aravis import LIBRARY
 from ground.gates import Gate
 
 
@@ -51,9 +52,7 @@ REQUIREMENTS = (
     Requirement(
         "emulated firmware", ("make", "gcc"), _program, "the Debian packages make, gcc and libc6-dev", selftest=True
     ),
-    Requirement(
-        "cameras by GenICam", ("libaravis-0.8.so.0",), _library, "the Debian package libaravis-0.8-0", selftest=True
-    ),
+    Requirement("cameras by GenICam", (LIBRARY,), _library, "the Debian package libaravis-0.8-0", selftest=True),
     Requirement("cameras by GenTL", ("harvesters",), _package, "pip install 'optishield[gentl]'"),
     Requirement("modulator window", ("pyglet", "mss"), _package, "pip install 'optishield[slm]'"),
     Requirement("displays", ("xrandr",), _program, "the Debian package x11-xserver-utils"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable
 
@@ -112,6 +113,28 @@ def test_impossible_plans_name_the_step(check, old, new, match) -> None:
 def test_patterns_that_the_mask_cannot_show(check, tmp_path, levels, match) -> None:
     np.save(tmp_path / "odd.npy", levels)
     with pytest.raises(SessionError, match=f"step 'checker': .*{match}"):
+        check(PLAN.replace('pattern = "checker"', 'pattern = "odd.npy"'))
+
+
+def _archive() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, levels=np.zeros((6, 8), np.uint8))
+    return stream.getvalue()
+
+
+def _claims(shape: str) -> bytes:
+    """A file whose header claims another shape than its values have."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(48)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x93NUM", b"no array", _archive(), _claims("(10**30, 8)"), _claims(f"({10**12}, {10**12})")]
+)
+def test_files_of_patterns_that_are_none_end_in_one_sentence(check, tmp_path, data) -> None:
+    (tmp_path / "odd.npy").write_bytes(data)
+    reason = r"step 'checker': pattern odd\.npy (cannot be read|is an archive of arrays)"
+    with pytest.raises(SessionError, match=reason):
         check(PLAN.replace('pattern = "checker"', 'pattern = "odd.npy"'))
 
 
