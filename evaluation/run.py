@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from evaluation import people, stages
 from evaluation.config import EvaluateConfig, controls
 from evaluation.errors import EvaluationError
@@ -36,6 +38,7 @@ from evaluation.verdicts import claims, orderings, presets, tables
 from evaluation.verdicts import rows as verdicts
 from faces.files import cache_folder
 from faces.protection import Threat
+from ground.devices import stay_on
 from ground.gates import Gate
 from ground.pool import open_engine
 from ground.protocols import Progress, RunStore
@@ -71,6 +74,7 @@ def evaluate(
     progress: Progress,
     make_attacker: MakeAttacker | None = None,
     load_recogniser: LoadRecogniser | None = None,
+    device: str = "cpu",
 ) -> Summary:
     """Judge protectors by attackers and recognisers.
 
@@ -87,12 +91,15 @@ def evaluate(
         make_attacker: Function of name and tier that gives an attacker, importable; default: those of
             ``evaluation.image_attackers``.
         load_recogniser: Function of a name that gives a recogniser, importable; default: those of ``faces.families``.
+        device: Where protectors, attackers and recognisers work; figures of another kind of device differ by rounding,
+            and a run stays on the kind it was begun on. Utility, picture quality, poison and impersonation are measured
+            on the CPU.
 
     Returns:
         The summary.
 
     Raises:
-        EvaluationError, FacesError: With what to change.
+        EvaluationError, FacesError, GroundError: With what to change.
     """
     if run.stage_done("summary") is None:
         if resume:
@@ -108,11 +115,12 @@ def evaluate(
             from faces.families import load_recogniser as known
 
             load_recogniser = known
+        stay_on(run, torch.device(device).type)
         faces = _faces(config, run, progress)
         # Photographs, and what became of them, never leave the run folder, and that not for longer than the run.
         private = config.faces != "synthetic"
         cache = run.path / "work" / "store" if private else cache_folder("evaluation")
-        site = Site(run.path, cache, config, faces.hash, make_protector, make_attacker, load_recogniser)
+        site = Site(run.path, cache, config, faces.hash, make_protector, make_attacker, load_recogniser, device)
         with open_engine(config.engine, config.workers, config.dask_scheduler) as engine:
             summary = _judge(Stages(site, run, engine, progress), faces)
         run.mark_stage("summary", {"summary": summary.to_json()})

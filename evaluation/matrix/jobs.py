@@ -75,6 +75,8 @@ class Site:
         make_protector: Function of the name of a protector that other processes can import.
         make_attacker: Function of name and tier that other processes can import.
         load_recogniser: Function of a name that other processes can import.
+        device: Where protectors, attackers and recognisers work. What they make is kept and compared on the CPU, and
+            results of another kind of device are kept apart.
     """
 
     folder: Path
@@ -84,11 +86,17 @@ class Site:
     make_protector: MakeProtector
     make_attacker: MakeAttacker
     load_recogniser: LoadRecogniser
+    device: str = "cpu"
 
     @property
     def store(self) -> Store:
         """Where results are kept."""
-        return Store(self.cache)
+        kind = torch.device(self.device).type
+        return Store(self.cache if kind == "cpu" else self.cache / kind)
+
+    def there(self, photos: Photos) -> Photos:
+        """The same photographs where protectors, attackers and recognisers work."""
+        return photos.to(self.device)
 
     def part(self, name: str) -> Part:
         """One part of the split."""
@@ -174,7 +182,7 @@ def _key(kind: str, protector: str) -> str:
 
 def strength(site: Site, recogniser: str, part: str) -> Embedded:
     """Clean embeddings of one part by a recogniser as published: for its threshold and its strength gate."""
-    photos = site.part(part).photos
+    photos = site.there(site.part(part).photos)
     made = site.recogniser(recogniser)
     key = content_key(
         "clean", __name__, recogniser=recogniser, weights=made.weights_hash, faces=site.faces_hash, part=part
@@ -214,12 +222,12 @@ def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         with measured() as prepared:
-            fit(made, spare, photos, derived_seed(site.config.seed, "fit", protector, part))
+            fit(made, site.there(spare), photos, derived_seed(site.config.seed, "fit", protector, part))
         light = torch.zeros(photos.faces.images.shape, dtype=torch.float64)
         with measured() as spent:
             for frame in range(frames):
                 seed = derived_seed(site.config.seed, "protect", protector, part, str(frame))
-                drawn = protected_images(made, photos, seed)
+                drawn = protected_images(made, site.there(photos), seed).cpu()
                 if frames > 1:
                     light += srgb_to_linear(drawn.double())
         levels = drawn if frames == 1 else linear_to_srgb(light / frames)
@@ -307,8 +315,8 @@ def attack(
     )  # fmt: skip
     knowledge: Knowledge | None = None
     if site.store.facts(key) is None:
-        clean = {name: site.part(name).photos for name in PARTS[:2]}
-        shown = {name: protected_photos(site, name, protected[name]) for name in PARTS[:2]}
+        clean = {name: site.there(site.part(name).photos) for name in PARTS[:2]}
+        shown = {name: site.there(protected_photos(site, name, protected[name])) for name in PARTS[:2]}
         seed = derived_seed(config.seed, "attack", protector, attacker, recogniser)
         knowledge = Knowledge(clean["train"], shown["train"], clean["validation"], shown["validation"], blur, seed)
         reason = made.inapplicable(knowledge, through)
@@ -324,9 +332,10 @@ def attack(
         tensors: dict[str, Tensor] = {}
         thresholds: dict[Combination, list[dict[str, Any]]] = {}
         photos = site.part("calibration").photos
+        shown_calibration = protected_photos(site, "calibration", protected["calibration"])
         rows = {
-            False: embedded(made, photos, protected=False),
-            True: embedded(made, protected_photos(site, "calibration", protected["calibration"]), protected=True),
+            False: embedded(made, site.there(photos), protected=False),
+            True: embedded(made, site.there(shown_calibration), protected=True),
         }
         centres = {side: centre_of(rows[side if adapts(made.level) else False]) for side in rows}
         sides, labels = centred(rows, centres), Labels.of(photos)
@@ -336,9 +345,8 @@ def attack(
         if adapts(made.level):
             tensors = {f"centre-{_side(side)}": torch.from_numpy(value) for side, value in centres.items()}
         calibrated = time.perf_counter()
-        photos = site.part("test").photos
-        tensors["clean"] = torch.from_numpy(embedded(made, photos, protected=False))
-        shown_test = protected_photos(site, "test", protected["test"])
+        tensors["clean"] = torch.from_numpy(embedded(made, site.there(site.part("test").photos), protected=False))
+        shown_test = site.there(protected_photos(site, "test", protected["test"]))
         tensors["protected"] = torch.from_numpy(embedded(made, shown_test, protected=True))
         end = time.perf_counter()
         facts = {
@@ -378,7 +386,7 @@ def embedded(attacker: ImageAttacker, photos: Photos, *, protected: bool) -> Flo
     rows = attacker.embed(photos, protected=protected)
     if rows.ndim != 2 or len(rows) != len(photos):
         raise EvaluationError(f"{attacker.name} returned {tuple(rows.shape)} for {len(photos)} photographs.")
-    return rows.detach().double().numpy()
+    return rows.detach().double().cpu().numpy()
 
 
 def latency(site: Site, protector: str) -> Latency:
@@ -387,11 +395,11 @@ def latency(site: Site, protector: str) -> Latency:
     A slow protector is timed on fewer: no further photograph, and no larger batch, after ``LATENCY_S``.
     """
     faces = site.part("test")
-    made = site.make_protector(protector)
-    fit(made, faces.spare, faces.photos, derived_seed(site.config.seed, "fit", protector, "test"))
+    made, here = site.make_protector(protector), site.there(faces.photos)
+    fit(made, site.there(faces.spare), here, derived_seed(site.config.seed, "fit", protector, "test"))
 
     def seconds(rows: Tensor, seed: int) -> float:
-        photos = faces.photos.subset(rows)
+        photos = here.subset(rows)
         start = time.perf_counter()
         protected_images(made, photos, seed)
         return time.perf_counter() - start

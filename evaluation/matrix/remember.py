@@ -49,7 +49,7 @@ class StoredRecogniser(Recogniser):
                 pictures=tensor_hash(part, points),
             )
             found, _ = store.once(key, lambda part=part, points=points: ({"rows": self._fresh(part, points)}, {}))  # type: ignore[misc]
-            rows.append(found["rows"])
+            rows.append(found["rows"].to(images.device))
         return torch.cat(rows)
 
     @torch.no_grad()

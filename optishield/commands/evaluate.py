@@ -16,9 +16,11 @@ import typer
 from optishield.console import (
     SUMMARY,
     ConfigFile,
+    Device,
     Json,
     Quiet,
     Sets,
+    chosen_device,
     end_on_unmet,
     photo_folder,
     print_json,
@@ -26,6 +28,7 @@ from optishield.console import (
     print_table,
     say,
 )
+from optishield.devices import DeviceName
 from optishield.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +104,7 @@ def evaluate(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run folder.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; the result does not depend on it.")] = None,
     engine: Annotated[Engine | None, typer.Option(help="Where jobs run; the result does not depend on it.")] = None,
+    device: Device = DeviceName.cpu,
     config: ConfigFile = None,
     sets: Sets = None,
     json_output: Json = False,
@@ -135,6 +139,7 @@ def evaluate(
     if encoder is not None:
         resolved = resolved.with_optics(_encoder(encoder, resolved))
     _refuse_early(resolved)
+    chosen = chosen_device(device)
 
     seeds = {"seed": resolved.seed}
     if resume is not None:
@@ -150,7 +155,14 @@ def evaluate(
     if not quiet:
         progress.note(f"run folder: {run.path}")
     try:
-        summary = job(resolved, run, make_protector=make_protector, resume=resume is not None, progress=progress)
+        summary = job(
+            resolved,
+            run,
+            make_protector=make_protector,
+            resume=resume is not None,
+            progress=progress,
+            device=str(chosen),
+        )
     except KeyboardInterrupt:
         say(f"interrupted; continue with: optishield evaluate --resume {run.path}")
         raise

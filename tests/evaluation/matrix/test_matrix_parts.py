@@ -252,6 +252,38 @@ def _site(tmp_path: Path) -> Site:
     return Site(run.path, tmp_path / "store", config, "hash", *makers)
 
 
+class _Elsewhere:
+    """A protector that notes where the photographs lie that it is given, and hands back grey ones on the CPU."""
+
+    def __init__(self, inner: Any, seen: list[str]) -> None:
+        self._inner = inner
+        self._seen = seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def protect(self, images: torch.Tensor, points5: torch.Tensor, identity: torch.Tensor, generator: Any) -> Any:
+        self._seen += [images.device.type, points5.device.type, identity.device.type]
+        return torch.full(images.shape, 0.5)
+
+
+def test_protectors_work_on_the_device_of_the_site_and_results_of_its_kind_are_kept_apart(tmp_path: Path) -> None:
+    here = _site(tmp_path)
+    seen: list[str] = []
+    # "meta" has shapes but no values; what is shown to a protector can be told apart without a GPU.
+    there = replace(
+        here, device="meta", make_protector=lambda name: _Elsewhere(matrix_fakes.make_protector(name), seen)
+    )
+    key = jobs.protect(there, "noise", "test", 1).key
+    assert set(seen) == {"meta"}
+    assert jobs.protected_photos(there, "test", key).faces.images.device.type == "cpu"
+    assert there.store.folder == tmp_path / "store" / "meta"
+    assert here.store.folder == tmp_path / "store"
+    assert here.store.read(key) is None
+    jobs.latency(there, "noise")
+    assert set(seen) == {"meta"}
+
+
 def test_frames_are_averaged_in_linear_light(tmp_path: Path) -> None:
     site = _site(tmp_path)
     photos = site.part("test").photos
@@ -314,7 +346,9 @@ def test_slow_protectors_are_timed_on_fewer_photographs(monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(jobs, "protected_images", protect)
     part = _part(matrix_fakes.heads(8, 4, 0))
-    site = SimpleNamespace(part=lambda _: part, make_protector=matrix_fakes.make_protector, config=small())
+    site = SimpleNamespace(
+        part=lambda _: part, there=lambda photos: photos, make_protector=matrix_fakes.make_protector, config=small()
+    )
     cost = 0.5
     found = jobs.latency(site, "negative")  # type: ignore[arg-type]
     assert found == Latency((0.5,) * 3, {1: 0.5, 2: 1.0, 4: 2.0, 8: 4.0, 16: 8.0})
