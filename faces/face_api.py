@@ -124,7 +124,8 @@ class LandmarkNet68(_DenseNet):
         Raises:
             FacesError: if shapes do not fit or points are unusable.
         """
-        turn, shift = similarity(points5.double(), torch.tensor(CHIP_POINTS, dtype=torch.float64))
+        goal = torch.tensor(CHIP_POINTS, dtype=torch.float64, device=points5.device)
+        turn, shift = similarity(points5.double(), goal)
         found = torch.view_as_complex(self(chips(images, points5)).double().contiguous())
         back = torch.view_as_real((found - shift[:, None]) / turn[:, None])
         return back.to(images.dtype)

@@ -7,8 +7,9 @@ Scores of different families are not comparable: calibrate a threshold for each.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -61,6 +62,12 @@ class Recogniser:
     weights_hash: str
     differentiable: bool = True
     matches_from: float | None = None
+
+    def to(self, device: torch.device) -> Recogniser:
+        """The same recogniser on a device; itself where it is there already. Images and points must lie there too."""
+        if all(weight.device == device for weight in self.network.parameters()):
+            return self
+        return replace(self, network=copy.deepcopy(self.network).to(device))
 
     @property
     def reserved(self) -> bool:

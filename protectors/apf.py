@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.apf_sides import Device, Search, Server, Transfer, mate
 from protectors.auxiliary import SIZE_PX, SYNTHETIC, auxiliary_faces, source_key
 from protectors.base import TOP_LEVEL, PhotoProtector
@@ -201,41 +201,48 @@ class Apf(PhotoProtector):
             auxiliary=self._key,
         )  # fmt: skip
         self.transport: Transport = self._in_process
+        # A server in this process works where the photos are that were last protected.
+        self._at = torch.device("cpu")
+        self._servers: dict[torch.device, Server] = {}
 
     def device(self, images: Tensor, points5: Tensor, identity: Tensor) -> Device:
         """The device that holds these photos; arguments as of :meth:`protect`."""
         return Device(images, points5, identity, self._search)
 
-    def server(self) -> Server:
-        """A server with the network for such a device; it is trained unless it is kept from an earlier time."""
+    def server(self, device: torch.device | None = None) -> Server:
+        """A server with the network for such a device; it is trained unless it is kept from an earlier time.
+
+        Args:
+            device: Where the network is trained and run; default: the processor.
+        """
+        device = torch.device("cpu") if device is None else device
         search, training = self._search, self._training
         settings = {"version": VERSION, "auxiliary": self._key, **asdict(search), **asdict(training)}
-        weights = trained("apf", settings, lambda: train(search, training, self._auxiliary))
-        return Server(weights, width=training.width, levels=search.levels, residual=training.residual)
+        weights = trained("apf", settings, lambda: train(search, training, self._auxiliary, device))
+        return Server(weights, width=training.width, levels=search.levels, residual=training.residual, device=device)
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Photos with what the server made of their noise; see :meth:`PhotoProtector.change`."""
-        device = self.device(images, points5, identity)
+        device, self._at = self.device(images, points5, identity), images.device
         return device.apply(self.transport(device.request(generator)))
 
-    @cached_property
-    def _own_server(self) -> Server:
-        return self.server()
-
     def _in_process(self, request: bytes) -> bytes:
-        return self._own_server(request)
+        if self._at not in self._servers:
+            self._servers[self._at] = self.server(self._at)
+        return self._servers[self._at](request)
 
 
-def train(search: Search, training: Training, auxiliary: str) -> Weights:
+def train(search: Search, training: Training, auxiliary: str, device: torch.device) -> Weights:
     """Weights of the server's network, from photos of other people and the noise that a device makes of them.
 
     Raises:
         ProtectorError: A folder holds too few people.
         FacesError: A folder cannot be used.
     """
-    faces = auxiliary_faces(auxiliary, people=training.people, captures=training.captures)
+    faces = auxiliary_faces(auxiliary, people=training.people, captures=training.captures).to(device)
     generator = torch.Generator().manual_seed(SEED)
-    noise = unpack(Device(faces.images, faces.points5, faces.identity, search).request(generator))
+    device_side = Device(faces.images, faces.points5, faces.identity, search)
+    noise = unpack(device_side.request(generator)).to(device)
     server = Surrogates(training.recogniser)
     with torch.no_grad():
         away = server.embed(faces.images, faces.points5)[0][mate(faces.identity)]
@@ -246,13 +253,13 @@ def train(search: Search, training: Training, auxiliary: str) -> Weights:
 
     def batches(passes: int) -> Iterator[Tensor]:
         for _ in range(passes):
-            yield from torch.randperm(len(faces), generator=generator).split(training.batch)
+            yield from drawing.order(len(faces), generator, faces.images).split(training.batch)
 
-    network = Transfer(training.width, search.levels, None, residual=training.residual)
+    network = Transfer(training.width, search.levels, None, residual=training.residual).to(device)
     with torch.enable_grad():
         if training.universal:
-            universal = _universal(distance, batches(training.universal), search.levels, generator)
-            network = Transfer(training.width, search.levels, universal, residual=training.residual)
+            universal = _universal(distance, batches(training.universal), search.levels, generator, faces.images)
+            network = Transfer(training.width, search.levels, universal, residual=training.residual).to(device)
         optimiser = torch.optim.Adam(network.parameters(), lr=training.rate)
         for rows in batches(training.epochs):
             loss = OFFSET - distance(rows, network(noise[rows].float()))
@@ -263,14 +270,18 @@ def train(search: Search, training: Training, auxiliary: str) -> Weights:
 
 
 def _universal(
-    distance: Callable[[Tensor, Tensor], Tensor], batches: Iterator[Tensor], levels: int, generator: torch.Generator
+    distance: Callable[[Tensor, Tensor], Tensor],
+    batches: Iterator[Tensor],
+    levels: int,
+    generator: torch.Generator,
+    like: Tensor,
 ) -> Tensor:
     """One perturbation (3, 112, 112) in 0..1 for all photos: steps of one level along the sign of a batch's gradient.
 
-    How the original was made is not known; this is the usual way.
+    How the original was made is not known; this is the usual way. The result has device and type of ``like``.
     """
     limit = levels / TOP_LEVEL
-    universal = limit * (2 * torch.rand(3, SIZE_PX, SIZE_PX, generator=generator) - 1)
+    universal = limit * drawing.around_zero((3, SIZE_PX, SIZE_PX), generator, like)
     for rows in batches:
         moved = universal.requires_grad_()
         (gradient,) = torch.autograd.grad(distance(rows, moved), moved)

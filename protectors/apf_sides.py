@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from protectors import drawing
 from protectors.base import TOP_LEVEL
 from protectors.canvas import Canvas
 from protectors.descent import Climb, Momentum
@@ -90,7 +91,7 @@ class Device:
 
             climb = Climb(canvas, points5, objective, generator, diversity=search.diversity)
             momentum = Momentum(search.momentum)
-            start = 2 * torch.rand(images.shape, generator=generator) - 1
+            start = drawing.around_zero(images.shape, generator, images)
             delta = canvas.project(start * (search.start_levels / TOP_LEVEL))
             for _ in range(search.steps):
                 direction = momentum(climb.gradient(delta)).sign()
@@ -117,7 +118,7 @@ class Device:
                 "give both sides the same budget."
             )
         canvas = Canvas(self._images, self._points5, levels=self._search.levels)
-        return canvas.add(canvas.project(levels.float() / TOP_LEVEL))
+        return canvas.add(canvas.project(levels.to(self._images) / TOP_LEVEL))
 
 
 class Transfer(nn.Module):
@@ -169,12 +170,16 @@ class Server:
         width: see :class:`UNet`.
         levels: budget of what is returned.
         residual: see :class:`Transfer`.
+        device: Where the network runs; default: the processor. Requests and replies are bytes.
     """
 
-    def __init__(self, weights: Weights, *, width: int, levels: int, residual: bool) -> None:
+    def __init__(
+        self, weights: Weights, *, width: int, levels: int, residual: bool, device: torch.device | None = None
+    ) -> None:
+        self._device = torch.device("cpu") if device is None else device
         self._network = Transfer(width, levels, weights.get("universal"), residual=residual)
         self._network.load_state_dict(weights)
-        self._network.eval()
+        self._network.to(self._device).eval()
 
     @torch.no_grad()
     def __call__(self, request: bytes) -> bytes:
@@ -183,7 +188,7 @@ class Server:
         Raises:
             ProtectorError: The request is no noise.
         """
-        found = [self._network(part.float()) for part in unpack(request).split(PART)]
+        found = [self._network(part.to(self._device).float()) for part in unpack(request).split(PART)]
         return pack((torch.cat(found) * TOP_LEVEL).round().to(torch.int8))
 
 
@@ -192,7 +197,7 @@ def mate(identity: Tensor) -> Tensor:
     order = torch.argsort(identity, stable=True)
     _, counts = torch.unique_consecutive(identity[order], return_counts=True)
     ends = counts.cumsum(0)
-    following = torch.arange(1, len(identity) + 1)
+    following = torch.arange(1, len(identity) + 1, device=identity.device)
     following[ends - 1] = ends - counts
     found = torch.empty_like(order)
     found[order] = order[following]

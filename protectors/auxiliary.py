@@ -48,6 +48,10 @@ class Faces:
         """Photos at these positions, or where a mask is true."""
         return Faces(self.images[pick], self.points5[pick], self.identity[pick], self.content_hash)
 
+    def to(self, device: torch.device) -> Faces:
+        """The same photos on a device."""
+        return Faces(self.images.to(device), self.points5.to(device), self.identity.to(device), self.content_hash)
+
 
 def auxiliary_faces(source: str, *, people: int, captures: int, first: int = FIRST_AUXILIARY) -> Faces:
     """Other people to learn from, ordered by person.

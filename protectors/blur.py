@@ -62,8 +62,9 @@ class GaussianBlur(PhotoProtector):
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Blurred photos; see :meth:`PhotoProtector.change`."""
-        half = self._psf.shape[-1] // 2
+        psf = self._psf.to(images.device)
+        half = psf.shape[-1] // 2
         wide = functional.pad(srgb_to_linear(images), (half,) * 4, mode="replicate")
         side = images.shape[-1]
-        light = convolve(wide, self._psf)[..., half : half + side, half : half + side]
+        light = convolve(wide, psf)[..., half : half + side, half : half + side]
         return linear_to_srgb(light)

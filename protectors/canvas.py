@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from protectors import drawing
 from protectors.base import TOP_LEVEL
 from protectors.errors import ProtectorError
 
@@ -82,7 +83,7 @@ class Canvas:
             eyes = torch.linalg.vector_norm(points5[:, 1] - points5[:, 0], dim=-1)
             self.side = min(whole, math.ceil(FACE_SIDE * float(eyes.amax())))
             first = (points5.mean(1) - (self.side - 1) / 2).round().long().clamp(0, whole - self.side)
-            steps = torch.arange(self.side)
+            steps = torch.arange(self.side, device=images.device)
             self._rows = (first[:, 1, None] + steps)[:, None, :, None]
             self._columns = (first[:, 0, None] + steps)[:, None, None, :]
 
@@ -124,13 +125,13 @@ class Canvas:
         """
         if self._limit is None:
             raise ProtectorError("a random start needs an L-infinity budget; set budget to a number.")
-        drawn = torch.rand(self.zeros().shape, generator=generator)
-        return self.project((2 * drawn - 1) * self._limit)
+        zeros = self.zeros()
+        return self.project(drawing.around_zero(zeros.shape, generator, zeros) * self._limit)
 
     def _index(self, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         assert self._rows is not None and self._columns is not None
-        photos = torch.arange(len(self.images))[:, None, None, None]
-        return photos, torch.arange(channels)[None, :, None, None], self._rows, self._columns
+        photos, planes = (torch.arange(count, device=self.images.device) for count in (len(self.images), channels))
+        return photos[:, None, None, None], planes[None, :, None, None], self._rows, self._columns
 
 
 def check_region(region: str) -> None:

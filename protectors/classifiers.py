@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from protectors import drawing
+
 #: SGD for faces: momentum and weight decay of the released settings.
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 
@@ -69,12 +71,22 @@ class FaceClassifier(nn.Module):
         return self.head(self.body(2 * images - 1).mean((2, 3)))
 
 
-def face_classifier(classes: int, resolution: int, generator: torch.Generator) -> FaceClassifier:
-    """An untrained network whose weights the generator decides; the global generator is left alone."""
-    seed = int(torch.randint(2**31, (), generator=generator))
+def face_classifier(
+    classes: int, resolution: int, generator: torch.Generator, device: torch.device | None = None
+) -> FaceClassifier:
+    """An untrained network whose weights the generator decides; the global generator is left alone.
+
+    Args:
+        classes: People to be told apart.
+        resolution: See :class:`FaceClassifier`.
+        generator: Source of the seed of all weights, which are drawn on the processor.
+        device: Where the network is moved; default: it stays on the processor.
+    """
+    seed = drawing.one_whole(0, 2**31, generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FaceClassifier(classes, resolution)
+        network = FaceClassifier(classes, resolution)
+    return network if device is None else network.to(device)
 
 
 class Trainer:
@@ -123,9 +135,10 @@ class Trainer:
 def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions of endless batches, epoch after epoch, each epoch in an order of its own.
 
-    What is left of an epoch after full batches is dropped, since batch norm makes little of a few photos.
+    What is left of an epoch after full batches is dropped, since batch norm makes little of a few photos. Positions lie
+    where the generator does, and may index tensors of any device.
     """
     size = min(size, count)
     while True:
-        order = torch.randperm(count, generator=generator)
+        order = torch.randperm(count, generator=generator, device=generator.device)
         yield from order[: count // size * size].split(size)

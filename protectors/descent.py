@@ -22,7 +22,7 @@ class Climb:
         canvas: photos and budget.
         points5: (N, 5, 2).
         objective: value of each photo, to be raised.
-        generator: of the views.
+        generator: Source of the views.
         eot: random views a step (:func:`protectors.views.seen`), each with its own backward pass; 0: the photo itself.
             What is done to the views goes around from step to step, so that a single one a step covers everything too.
         diversity: probability of diverse input (:func:`protectors.views.diverse`).
@@ -48,7 +48,7 @@ class Climb:
 
     def evaluated(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and gradient (N, 3, R, R) at a perturbation, means over the views; grey on grey photos."""
-        value, gradient = torch.zeros(len(delta)), torch.zeros_like(delta)
+        value, gradient = delta.new_zeros(len(delta)), torch.zeros_like(delta)
         views = max(1, self._eot)
         # A grey photo varies along grey alone, so the gradient is averaged over its channels.
         for _ in range(views):

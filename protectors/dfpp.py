@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from faces.face_api import chips
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors import makeup as parts
 from protectors.auxiliary import targets as target_people
 from protectors.base import TOP_LEVEL, PhotoProtector
@@ -72,7 +73,7 @@ class UntrainedDecoder(nn.Module):
         self.weights = nn.ParameterDict()
         for name, (out, inputs, side) in sizes.items():
             # He's normal start; the last layer starts at 0, so that the first result is the photo.
-            drawn = torch.randn(self._count, out, inputs, side, side, generator=generator)
+            drawn = drawing.normal((self._count, out, inputs, side, side), generator, condition)
             scale = 0.0 if name == "out" else math.sqrt(2 / (inputs * side * side))
             self.weights[name] = nn.Parameter(drawn * scale)
 
@@ -177,12 +178,12 @@ class Dfpp(PhotoProtector):
         """Made-up photos; see :meth:`PhotoProtector.change`."""
         images = images.detach()
         canvas = Canvas(images, points5, levels=self._levels)
-        face = _Face(images, points5, self._reference)
+        face = _Face(images, points5, self._reference.to(images.device))
         decoder = UntrainedDecoder(face.condition, generator)
-        noise = torch.rand(len(images), NOISE, *images.shape[-2:], generator=generator)
+        noise = drawing.uniform((len(images), NOISE, *images.shape[-2:]), generator, images)
         given = torch.cat((images - 0.5, noise - 0.5), 1)
         limit = 1.0 if self._levels is None else self._levels / TOP_LEVEL
-        before, goals = self._embedded(images, points5), self._goals()
+        before, goals = self._embedded(images, points5), self._goals(images.device)
         optimiser = torch.optim.Adam(decoder.parameters(), RATE)
 
         def delta() -> Tensor:
@@ -204,7 +205,7 @@ class Dfpp(PhotoProtector):
         generator: torch.Generator,
     ) -> Tensor:  # fmt: skip
         """Mean over views and surrogates of 1 - cos(f(x'), target), and of the residual term, (N,)."""
-        views, total = max(1, self._eot), torch.zeros(len(after))
+        views, total = max(1, self._eot), after.new_zeros(len(after))
         for draw in range(views):
             shown, points = seen(after, points5, draw, generator) if self._eot else (after, points5)
             for now, own, goal in zip(self._surrogates.embed(shown, points), before, goals, strict=True):
@@ -215,9 +216,10 @@ class Dfpp(PhotoProtector):
         with torch.no_grad():
             return self._surrogates.embed(images, points5)
 
-    def _goals(self) -> tuple[Tensor, ...]:
+    def _goals(self, device: torch.device) -> tuple[Tensor, ...]:
         """Mean direction (D,) of the target person for each surrogate."""
-        found = self._embedded(self._working.images, self._working.points5)
+        working = self._working.to(device)
+        found = self._embedded(working.images, working.points5)
         return tuple(functional.normalize(vectors.mean(0), dim=0) for vectors in found)
 
 
@@ -262,7 +264,7 @@ class _Face:
 
     def _perceived(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of the first two blocks, each a unit vector over its channels, as in LPIPS without its weights."""
-        network = parts.landmark_net()
+        network = parts.landmark_net(images.device)
         first = network.dense0(network.normalised(chips(images * 255, self._points5)))
         second = network.dense1(first)
         return functional.normalize(first, dim=1), functional.normalize(second, dim=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.auxiliary import SYNTHETIC
 from protectors.base import TOP_LEVEL
 from protectors.canvas import linf_levels
@@ -171,8 +172,9 @@ class Em(PersonProtector):
         if not self._per_sample:
             return super().change(images, points5, identity, generator)
         people = self._crowd(images, points5, identity)
-        own = torch.arange(len(images))
-        noise = self._search(people, torch.arange(len(people)), generator)[own]
+        everybody = torch.arange(len(people), device=images.device)
+        own = everybody[: len(images)]
+        noise = self._search(people, everybody, generator)[own]
         return noisy(people, own, noise, self._levels)
 
     def _crowd(self, images: Tensor, points5: Tensor, identity: Tensor) -> Crowd:
@@ -180,12 +182,12 @@ class Em(PersonProtector):
 
     def _search(self, people: Crowd, owner: Tensor, generator: torch.Generator) -> Tensor:
         """Noise (K, 3, S, S); ``owner`` (M,) says whose noise each photo of the crowd carries."""
-        network = face_classifier(people.classes, self._resolution, generator)
+        network = face_classifier(people.classes, self._resolution, generator, people.images.device)
         trainer = Trainer(network, rate=self._preset.rate, clip=_CLIP)
         batches = shuffled(len(people), self._preset.batch, generator)
         limit = self._levels / TOP_LEVEL
         shape = (int(owner.max()) + 1, *people.images.shape[1:])
-        noise = limit * (2 * torch.rand(shape, generator=generator) - 1)
+        noise = limit * drawing.around_zero(shape, generator, people.images)
         for round_number in range(1, self._rounds + 1):
             for _ in range(self._train_batches):
                 rows = next(batches)
@@ -208,7 +210,7 @@ class Em(PersonProtector):
         self, network: nn.Module, people: Crowd, owner: Tensor, noise: Tensor, generator: torch.Generator
     ) -> None:
         """Move the noise in place, batch after batch through the whole set, in random order."""
-        for rows in torch.randperm(len(people), generator=generator).split(self._preset.batch):
+        for rows in drawing.order(len(people), generator, people.images).split(self._preset.batch):
             wished = self._wished(network, people, rows, noise[owner[rows]], generator)
             # Each asks for no more than the budget, so the mean keeps it too.
             found, position = torch.unique(owner[rows], return_inverse=True)
@@ -234,7 +236,7 @@ class Em(PersonProtector):
     def _error(self, network: nn.Module, people: Crowd, owner: Tensor, noise: Tensor) -> float:
         wrong = 0
         with torch.no_grad():
-            for rows in torch.arange(len(people)).split(self._preset.batch):
+            for rows in torch.arange(len(people), device=owner.device).split(self._preset.batch):
                 logits = network(noisy(people, rows, noise[owner[rows]], self._levels))
                 wrong += int((logits.argmax(1) != people.labels[rows]).sum())
         return wrong / len(people)

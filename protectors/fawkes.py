@@ -6,12 +6,12 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.auxiliary import auxiliary_faces
 from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels
 from protectors.canvas import Canvas, check_region, linf_levels
@@ -182,6 +182,7 @@ class Fawkes(PhotoProtector):
         self._levels = self._preset.levels if budget == "native" else linf_levels(budget, 1.0)
         self._surrogates, self._eot, self._region = Surrogates(surrogates), eot, region
         targeted = self._preset.targeted
+        self._known: dict[torch.device, tuple[list[Tensor], Tensor, list[Tensor]]] = {}
         self._others = auxiliary_faces(auxiliary, people=people, captures=CAPTURES) if targeted else None
         super().__init__(
             self._surrogates.names,
@@ -209,7 +210,7 @@ class Fawkes(PhotoProtector):
             own = self._surrogates.embed(images, points5)
             goals = self._goals(own, identity, generator)
         parts, found = [], []
-        for rows in torch.arange(len(images)).split(PART):
+        for rows in torch.arange(len(images), device=images.device).split(PART):
             canvas = Canvas(images[rows], points5[rows], region=self._region, levels=self._levels)
             if canvas.side < GAUSSIAN_WINDOW:
                 raise ProtectorError(
@@ -235,8 +236,8 @@ class Fawkes(PhotoProtector):
         climb = Climb(canvas, points5, lambda photos, at: self._value(photos, at, goals), generator, eot=self._eot)
         change, optimiser = self._optimiser(before, generator)
         argument = torch.atanh((before - 0.5) * TANH)
-        best, highest = torch.zeros_like(before), torch.full((len(before),), -torch.inf)
-        weight, outside = torch.ones(len(before)), torch.ones(len(before))
+        best, highest = torch.zeros_like(before), before.new_full((len(before),), -torch.inf)
+        weight, outside = before.new_ones(len(before)), before.new_ones(len(before))
         for step in range(self._steps):
             if self._name == "released-0.3" and step > 1 and (step - 1) % max(1, self._steps // 3) == 0:
                 optimiser.param_groups[0]["lr"] *= DECAY
@@ -271,7 +272,7 @@ class Fawkes(PhotoProtector):
             return change, torch.optim.Adam([change], lr=self._rate / TOP_LEVEL)
         start = torch.full_like(before, self._preset.start)
         if self._name == "released":
-            start *= 2 * torch.rand(before.shape, generator=generator) - 1
+            start *= drawing.around_zero(before.shape, generator, before)
         change = start.requires_grad_()
         # Constants of Keras, and of TensorFlow 1.
         eps = 1e-7 if self._name == "released" else 1e-8
@@ -279,7 +280,7 @@ class Fawkes(PhotoProtector):
 
     def _value(self, photos: Tensor, points5: Tensor, goals: Sequence[Tensor]) -> Tensor:
         """What is raised, (N,): squared distance from the photos, or nearness to the goals."""
-        total = torch.zeros(len(photos))
+        total = photos.new_zeros(len(photos))
         for now, goal in zip(self._surrogates.embed(photos, points5), goals, strict=True):
             if self._preset.targeted:
                 length = torch.linalg.vector_norm(goal, dim=1)
@@ -292,7 +293,7 @@ class Fawkes(PhotoProtector):
         """Embeddings (N, D) of each recogniser that photos are led to, or away from."""
         if self._others is None:
             return list(own)
-        others, whose, centres = self._embedded
+        others, whose, centres = self._embedded(own[0].device)
         _, people = torch.unique(identity, return_inverse=True)
         ranked = nearest_distances(own, people, centres).argsort(1, descending=True)
         if self._name == "paper":
@@ -305,21 +306,24 @@ class Fawkes(PhotoProtector):
             ).sum(0)
             shown = torch.stack([off.masked_fill(whose != each, torch.inf).argmin() for each in range(len(centres[0]))])
             return [found[shown[chosen]] for found in others]
-        pick = torch.randint(min(FURTHEST, ranked.shape[1]), (len(ranked),), generator=generator)
-        chosen = ranked[torch.arange(len(ranked)), pick][people]
+        pick = drawing.whole(0, min(FURTHEST, ranked.shape[1]), (len(ranked),), generator, ranked)
+        chosen = ranked.gather(1, pick[:, None])[:, 0][people]
         return [
             now + STRETCH * (centre[chosen] - person_mean(now, people)[people])
             for now, centre in zip(own, centres, strict=True)
         ]
 
-    @cached_property
-    def _embedded(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    def _embedded(self, device: torch.device) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Of the other people: embeddings (M, D) of each recogniser, whose they are (M,), and their means (K, D)."""
+        if device in self._known:
+            return self._known[device]
         assert self._others is not None
+        others = self._others.to(device)
         with torch.no_grad():
-            found = list(self._surrogates.embed(self._others.images, self._others.points5))
-        _, whose = torch.unique(self._others.identity, return_inverse=True)
-        return found, whose, [person_mean(features, whose) for features in found]
+            found = list(self._surrogates.embed(others.images, others.points5))
+        _, whose = torch.unique(others.identity, return_inverse=True)
+        self._known[device] = found, whose, [person_mean(features, whose) for features in found]
+        return self._known[device]
 
 
 def nearest_distances(own: Sequence[Tensor], people: Tensor, centres: Sequence[Tensor]) -> Tensor:
@@ -331,7 +335,7 @@ def nearest_distances(own: Sequence[Tensor], people: Tensor, centres: Sequence[T
         centres: (K, D) mean embeddings of the other people.
     """
     apart = torch.stack([torch.cdist(now, centre) for now, centre in zip(own, centres, strict=True)]).sum(0)
-    nearest = torch.full((int(people.max()) + 1, apart.shape[1]), torch.inf)
+    nearest = apart.new_full((int(people.max()) + 1, apart.shape[1]), torch.inf)
     return nearest.scatter_reduce(0, people[:, None].expand_as(apart), apart, "amin")
 
 

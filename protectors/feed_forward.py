@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.auxiliary import SIZE_PX, SYNTHETIC, Faces, auxiliary_faces, source_key
 from protectors.base import TOP_LEVEL, PhotoProtector, refuse
 from protectors.canvas import Canvas, linf_levels
@@ -153,6 +153,7 @@ class FeedForward(PhotoProtector):
             eot=eot, steps=steps, rate=rate, batch=batch, people=people, captures=captures, width=width,
         )  # fmt: skip
         self._auxiliary = auxiliary
+        self._networks: dict[torch.device, UNet] = {}
         self._key = source_key(auxiliary, people=people, captures=captures)
         super().__init__(
             names,
@@ -172,18 +173,20 @@ class FeedForward(PhotoProtector):
             small = functional.interpolate(images, (SIZE_PX, SIZE_PX), mode="bilinear", antialias=True)
             # Pixel centres stand at integers.
             points = (points5 + 0.5) * (SIZE_PX / side) - 0.5
-        found = perturbation(self._network, small, points, self._training.levels)
+        found = perturbation(self.network(images.device), small, points, self._training.levels)
         if side != SIZE_PX:
             found = functional.interpolate(found, (side, side), mode="bilinear", antialias=True)
         return images + Canvas(images, points5).greyed(found)
 
-    @cached_property
-    def _network(self) -> UNet:
+    def network(self, device: torch.device) -> UNet:
+        if device in self._networks:
+            return self._networks[device]
         training = self._training
         settings = {"version": VERSION, "auxiliary": self._key, **asdict(training)}
         network = UNet(INPUTS, 3, training.width, SEED)
-        network.load_state_dict(trained("feed-forward", settings, lambda: train(training, self._auxiliary)))
-        return network.eval().requires_grad_(False)
+        network.load_state_dict(trained("feed-forward", settings, lambda: train(training, self._auxiliary, device)))
+        self._networks[device] = network.to(device).eval().requires_grad_(False)
+        return self._networks[device]
 
 
 def perturbation(network: UNet, images: Tensor, points5: Tensor, levels: int) -> Tensor:
@@ -207,27 +210,27 @@ def face_coordinates(points5: Tensor, side: int) -> Tensor:
     eyes = points5[:, 1] - points5[:, 0]
     square = eyes.square().sum(1)
     refuse(square == 0, "feed-forward needs two eyes apart from each other in points5; find the points again.")
-    at = torch.arange(side, dtype=points5.dtype)
+    at = torch.arange(side, dtype=points5.dtype, device=points5.device)
     centre = points5.mean(1)
     right, down = (at - centre[:, :1])[:, None, :], (at - centre[:, 1:])[:, :, None]
     x, y = (eyes / square[:, None])[:, :, None, None].unbind(1)
     return torch.stack((right * x + down * y, down * x - right * y), 1).tanh()
 
 
-def train(training: Training, auxiliary: str) -> Weights:
-    """Weights of the network.
+def train(training: Training, auxiliary: str, device: torch.device) -> Weights:
+    """Weights of the network, which is trained on the given device.
 
     Raises:
         ProtectorError: A folder holds too few people, or somebody in it has one photo only.
         FacesError: A folder cannot be used.
     """
-    faces = auxiliary_faces(auxiliary, people=training.people, captures=training.captures)
+    faces = auxiliary_faces(auxiliary, people=training.people, captures=training.captures).to(device)
     recognisers = [Surrogates(name) for name in Surrogates(training.surrogates).names]
     with torch.no_grad():
         scales = [Scale(each.embed(faces.images, faces.points5)[0], faces.identity) for each in recognisers]
     generator = torch.Generator().manual_seed(SEED)
     batches = _batches(faces, training.batch, generator)
-    network = UNet(INPUTS, 3, training.width, SEED)
+    network = UNet(INPUTS, 3, training.width, SEED).to(device)
     with torch.no_grad():
         network.up[-1].get_parameter("weight").mul_(START)
     optimiser = torch.optim.Adam(network.parameters(), lr=training.rate)
@@ -269,7 +272,7 @@ class Scale:
 
     def __init__(self, features: Tensor, identity: Tensor) -> None:
         same = (identity[:, None] == identity).to(features)
-        others = same - torch.eye(len(identity))
+        others = same - torch.eye(len(identity)).to(features)
         if bool((others.sum(1) == 0).any()) or bool((same == 1).all()):
             raise ProtectorError(
                 "feed-forward learns from people with at least two photos each, and from two people at least; add "
@@ -290,4 +293,4 @@ def _batches(faces: Faces, size: int, generator: torch.Generator) -> Iterator[Te
     """Rows of endless batches, epoch after epoch, each in an order of its own; what is left of an epoch is dropped."""
     size = min(size, len(faces))
     while True:
-        yield from torch.randperm(len(faces), generator=generator)[: len(faces) // size * size].split(size)
+        yield from drawing.order(len(faces), generator, faces.images)[: len(faces) // size * size].split(size)

@@ -38,9 +38,9 @@ class Hulls:
         if len(people) == 0 or int(counts.min()) == 0:
             raise ProtectorError(f"each person needs an embedding, got {counts.tolist()} embeddings of the people.")
         order = torch.argsort(people, stable=True)
-        self.valid = torch.arange(int(counts.max())) < counts[:, None]
+        self.valid = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
         """(K, M) which rows of :attr:`rows` count."""
-        padded = torch.zeros(*self.valid.shape, features.shape[1], dtype=torch.float64)
+        padded = features.new_zeros(*self.valid.shape, features.shape[1], dtype=torch.float64)
         padded[self.valid] = features.detach().double()[order]
         self.centre = padded.sum(1) / counts[:, None]
         """(K, D) means."""
@@ -93,7 +93,7 @@ class Hulls:
             return (gram @ at[..., None])[..., 0] - linear
 
         found = valid / valid.sum(1, keepdim=True).double()
-        ahead, age = found, torch.ones(len(queries), 1, dtype=torch.float64)
+        ahead, age = found, found.new_ones(len(queries), 1)
         for turn in range(_MOST_STEPS):
             slope = gradient(ahead)
             following = onto_simplex(ahead - step * slope, valid)
@@ -127,7 +127,7 @@ def onto_simplex(vectors: Tensor, valid: Tensor) -> Tensor:
         valid: (B, M) which entries count, at least one in a row.
     """
     falling = vectors.masked_fill(~valid, -torch.inf).sort(dim=1, descending=True).values
-    ranks = torch.arange(1, vectors.shape[1] + 1).to(vectors)
+    ranks = torch.arange(1, vectors.shape[1] + 1, device=vectors.device).to(vectors)
     lowered = (falling.cumsum(1) - 1) / ranks
     last = (falling > lowered).sum(1, keepdim=True) - 1
     return (vectors - lowered.gather(1, last)).clamp_min(0) * valid

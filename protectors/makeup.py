@@ -41,19 +41,19 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 @cache
-def landmark_net() -> LandmarkNet68:
-    """The network that finds the 68 landmarks, frozen.
+def landmark_net(device: torch.device) -> LandmarkNet68:
+    """The network that finds the 68 landmarks, frozen, on a device; it is read once a process for each.
 
     Raises:
         FacesError: Its weights are missing.
     """
-    return load_landmark_net().requires_grad_(False)
+    return load_landmark_net().requires_grad_(False).to(device)
 
 
 def landmarks68(images: Tensor, points5: Tensor) -> Tensor:
     """Landmarks (N, 68, 2) in pixels of photos (N, 3, S, S) in 0..1."""
     with torch.no_grad():
-        return landmark_net().landmarks(images.detach() * 255, points5)
+        return landmark_net(images.device).landmarks(images.detach() * 255, points5)
 
 
 def coverage(polygons: Tensor, side: int) -> Tensor:
@@ -63,10 +63,10 @@ def coverage(polygons: Tensor, side: int) -> Tensor:
         polygons: (N, V, 2) corners (x, y) in pixels, in either sense.
         side: S.
     """
-    steps = torch.arange(side, dtype=polygons.dtype)
+    steps = torch.arange(side, dtype=polygons.dtype, device=polygons.device)
     at = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
-    inside = torch.zeros(len(polygons), side, side, dtype=torch.bool)
-    nearest = torch.full((len(polygons), side, side), torch.inf, dtype=polygons.dtype)
+    inside = torch.zeros(len(polygons), side, side, dtype=torch.bool, device=polygons.device)
+    nearest = polygons.new_full((len(polygons), side, side), torch.inf)
     for start, end in zip(polygons.unbind(1), polygons.roll(-1, 1).unbind(1), strict=True):
         start, edge = start[:, None, None], (end - start)[:, None, None]
         offset = at - start
@@ -143,6 +143,13 @@ class Reference:
     masks: Tensor
     content_hash: str
 
+    def to(self, device: torch.device) -> Reference:
+        """The same face on a device."""
+        image, points5, landmarks, masks = (
+            each.to(device) for each in (self.image, self.points5, self.landmarks, self.masks)
+        )
+        return Reference(image, points5, landmarks, masks, self.content_hash)
+
 
 def reference_face(photo: Path | None, palette: str) -> Reference:
     """The made-up face whose colours are taken over.
@@ -197,7 +204,7 @@ def descriptors(images: Tensor, points5: Tensor, landmarks: Tensor, side: int, a
         side: S.
         appearance: weight of the second part.
     """
-    steps = torch.arange(side, dtype=images.dtype)
+    steps = torch.arange(side, dtype=images.dtype, device=images.device)
     at = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).flatten(0, 1)
     axis = torch.view_as_complex((points5[:, 1] - points5[:, 0]).contiguous())
     turn = (axis.conj() / axis.abs())[:, None]

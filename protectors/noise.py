@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.errors import ProtectorError
 
@@ -53,8 +54,8 @@ class Noise(PhotoProtector):
         """Noisy photos; see :meth:`PhotoProtector.change`."""
         if self._linf is not None:
             most = int(self._linf * TOP_LEVEL)
-            levels = torch.randint(-most, most + 1, images.shape, generator=generator)
+            levels = drawing.whole(-most, most + 1, images.shape, generator, images)
             return images + levels.to(images.dtype) / TOP_LEVEL
-        drawn = torch.randn(images.shape, generator=generator, dtype=images.dtype)
+        drawn = drawing.normal(images.shape, generator, images)
         norm = torch.linalg.vector_norm(drawn, dim=(1, 2, 3), keepdim=True)
         return images + drawn * (self._l2 / norm)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.base import TOP_LEVEL
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, Momentum, check_iteration
@@ -140,7 +141,7 @@ class Opom(PersonProtector):
 
         climb = Climb(canvas, points5, objective, generator, eot=self._eot, diversity=self._diversity)
         momentum = Momentum(self._momentum)
-        delta = inside * (2 * torch.rand(inside.shape, generator=generator) - 1) * (self._levels / TOP_LEVEL)
+        delta = inside * drawing.around_zero(inside.shape, generator, inside) * (self._levels / TOP_LEVEL)
         for step in range(self._steps):
             hull = "centre" if self._hull == "convex" and step < self._centre_steps else self._hull
             direction = momentum(person_mean(climb.gradient(delta[people]), people)).sign()

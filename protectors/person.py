@@ -99,7 +99,8 @@ class PersonProtector(PhotoProtector):
                 f"{self.about.name} must see a person before it protects them: it was not shown "
                 f"{', '.join(map(str, strangers[:5]))}; call fit with photos of them, or enrol them."
             )
-        masks = self._masks[torch.searchsorted(self._people, identity)]
+        people, masks = self._people.to(identity.device), self._masks.to(images.device)
+        masks = masks[torch.searchsorted(people, identity)]
         pattern = self.pattern(images.detach(), points5, masks)
         return images + Canvas(images, points5, levels=self._levels).project(pattern)
 

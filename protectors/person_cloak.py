@@ -14,6 +14,7 @@ from torch.nn import functional
 from faces.alignment import align
 from faces.folders import FRAME_POINTS
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.base import TOP_LEVEL
 from protectors.canvas import Canvas, linf_levels
 from protectors.descent import Climb, check_iteration, unit_l2
@@ -130,7 +131,8 @@ class PersonCloak(PersonProtector):
     def pattern(self, images: Tensor, points5: Tensor, masks: Tensor) -> Tensor:
         """The mask of each photo, on its face; see :meth:`PersonProtector.pattern`."""
         levels = (images * TOP_LEVEL).round().long().flatten(1).sum(1)
-        return worn(images, points5, masks[torch.arange(len(images)), levels % masks.shape[1]], self._ssim)
+        rows = torch.arange(len(images), device=images.device)
+        return worn(images, points5, masks[rows, levels % masks.shape[1]], self._ssim)
 
     def masks(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Masks (K, V, 3, R, R) of the people shown; see :meth:`PersonProtector.masks`."""
@@ -142,7 +144,7 @@ class PersonCloak(PersonProtector):
         (variants,) = self.variants
         count = int(people.max()) + 1
         same = people[:, None] == people
-        others = same & ~torch.eye(len(people), dtype=torch.bool)
+        others = same & ~torch.eye(len(people), dtype=torch.bool, device=people.device)
         clean = self._surrogates.embed(images, points5)
 
         def objective(shown: Tensor, at: Tensor) -> Tensor:
@@ -154,7 +156,7 @@ class PersonCloak(PersonProtector):
 
         canvas = Canvas(images, points5, levels=self._levels)
         climb = Climb(canvas, points5, objective, generator, eot=self._eot)
-        masks = unit_l2(torch.randn(count * variants, 3, SIDE_PX, SIDE_PX, generator=generator))
+        masks = unit_l2(drawing.normal((count * variants, 3, SIDE_PX, SIDE_PX), generator, images))
         direction = torch.zeros_like(masks)
         for step in range(self._steps):
             rows = people * variants + dealt(people, variants, generator)
@@ -187,7 +189,7 @@ def worn(images: Tensor, points5: Tensor, masks: Tensor, ssim: float) -> Tensor:
     Returns:
         (N, 3, S, S), grey on grey photos.
     """
-    frame = (torch.tensor(FRAME_POINTS) * masks.shape[-1] - 0.5).expand(len(images), 5, 2)
+    frame = (masks.new_tensor(FRAME_POINTS) * masks.shape[-1] - 0.5).expand(len(images), 5, 2)
     # A plane of ones goes along and comes out as the part covered.
     whole = torch.cat((masks, torch.ones_like(masks[:, :1])), 1)
     placed = align(whole, frame, images.shape[-1], points5)
@@ -233,10 +235,12 @@ def local_variance(images: Tensor) -> Tensor:
 def dealt(people: Tensor, variants: int, generator: torch.Generator) -> Tensor:
     """Which of a person's masks each photo (N,) gets, in turn and from a random one on, in a random order of photos."""
     counts = torch.bincount(people)
-    order = torch.argsort(people + torch.rand(len(people), generator=generator, dtype=torch.float64))
-    first = torch.randint(variants, (len(counts),), generator=generator)
+    # In double precision: single precision would leave nothing of a share beside a large number of a person.
+    shares = torch.rand(len(people), generator=generator, device=generator.device, dtype=torch.float64)
+    order = torch.argsort(people + shares.to(people.device))
+    first = drawing.whole(0, variants, (len(counts),), generator, people)
     place = torch.empty_like(people)
-    place[order] = torch.arange(len(people)) - (counts.cumsum(0) - counts)[people[order]]
+    place[order] = torch.arange(len(people), device=people.device) - (counts.cumsum(0) - counts)[people[order]]
     return (place + first[people]) % variants
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, check_iteration
@@ -108,9 +109,9 @@ class PhotoCloak(PhotoProtector):
             return -torch.stack([(now * then).sum(1).clamp_min(FAR_ENOUGH) for now, then in embedded]).sum(0)
 
         climb = Climb(canvas, points5, apart, generator, eot=self._eot)
-        delta = canvas.project(torch.randn(before.shape, generator=generator) * (START_SD_LEVELS / TOP_LEVEL))
+        delta = canvas.project(drawing.normal(before.shape, generator, before) * (START_SD_LEVELS / TOP_LEVEL))
         optimiser = torch.optim.Adam([delta.requires_grad_()], lr=self._rate)
-        best, most = torch.zeros_like(before), torch.full((len(images),), -torch.inf)
+        best, most = torch.zeros_like(before), before.new_full((len(images),), -torch.inf)
         for step in range(self._steps):
             if step == int(LATE * self._steps):
                 optimiser.param_groups[0]["lr"] = self._rate * LATE_RATE

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.auxiliary import SYNTHETIC
 from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.canvas import Canvas, linf_levels
@@ -146,10 +147,11 @@ class Rem(PhotoProtector):
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
         """Photos with their noise; see :meth:`PhotoProtector.change`."""
         people = crowd(images.detach(), points5, identity, classes=self._classes, auxiliary=self._auxiliary)
-        network = face_classifier(people.classes, self._resolution, generator)
+        network = face_classifier(people.classes, self._resolution, generator, images.device)
         milestones = [round(share * self._train_steps) for share in _MILESTONES]
         trainer = Trainer(network, rate=_RATE, milestones=milestones)
-        noise = as_levels(people.canvas(torch.arange(len(people)), self._levels).random(generator))
+        everybody = torch.arange(len(people), device=images.device)
+        noise = as_levels(people.canvas(everybody, self._levels).random(generator))
 
         def visit(rows: Tensor) -> None:
             canvas = people.canvas(rows, self._levels)
@@ -166,7 +168,7 @@ class Rem(PhotoProtector):
             attack = self._attack(network, people.labels[rows], generator)
             loss = trainer.step(seen + attack(seen), people.labels[rows])
         _LOG.info("rem: loss of the adversarially trained classifier %.3f after %d steps", loss, self._train_steps)
-        own = torch.arange(len(images))
+        own = everybody[: len(images)]
         for rows in own.split(self._batch):
             visit(rows)
         return people.canvas(own, self._levels).add(noise[own].float() / TOP_LEVEL)
@@ -199,7 +201,7 @@ class Rem(PhotoProtector):
         def attack(images: Tensor) -> Tensor:
             if self._attack_steps == 0:
                 return torch.zeros_like(images)
-            start = self._radius * (2 * torch.rand(images.shape, generator=generator) - 1)
+            start = self._radius * drawing.around_zero(images.shape, generator, images)
             low, high = (images - self._radius).clamp_(0, 1), (images + self._radius).clamp_(0, 1)
             moved = (images + start).clamp_(low, high)
             for _ in range(self._attack_steps):

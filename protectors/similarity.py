@@ -41,7 +41,7 @@ def _flat_mean(values: Tensor) -> Tensor:
 
 
 def _gaussian_mean(values: Tensor) -> Tensor:
-    at = torch.arange(GAUSSIAN_WINDOW, dtype=values.dtype) - GAUSSIAN_WINDOW // 2
+    at = torch.arange(GAUSSIAN_WINDOW, dtype=values.dtype, device=values.device) - GAUSSIAN_WINDOW // 2
     weight = torch.softmax(-0.5 * (at / GAUSSIAN_SD) ** 2, 0)
     planes = values.flatten(0, 1)[:, None]
     rows = functional.conv2d(planes, weight[None, None, None, :])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, Objective, check_iteration
@@ -137,7 +138,7 @@ class Sparse(PhotoProtector):
                 return objective(drawn, points5.repeat_interleave(self._population, 0)).unflatten(0, (count, -1))
 
         many = canvas_of(self._population)
-        best = evolved(score, count, self._population, 5 * pixels, self._steps, generator)
+        best = evolved(score, count, self._population, 5 * pixels, self._steps, generator, images.device)
         return speckled(canvas_of(1), best.unflatten(1, (pixels, 5)))
 
 
@@ -156,10 +157,10 @@ def grown(canvas: Canvas, climb: Climb, pixels: int, steps: int, generator: torc
     """
     zeros = canvas.zeros()
     low, high = canvas.project(zeros - 1), canvas.project(zeros + 1)
-    chosen = torch.zeros(len(zeros), canvas.side**2, dtype=torch.bool)
+    chosen = torch.zeros(len(zeros), canvas.side**2, dtype=torch.bool, device=zeros.device)
     growing = max(1, round(GROWING * steps))
-    sizes = torch.cat((torch.full((growing,), FIRST_STEP), torch.linspace(FIRST_STEP, LAST_STEP, steps - growing)))
-    delta = canvas.project(START * (2 * torch.rand(zeros.shape, generator=generator) - 1))
+    sizes = [FIRST_STEP] * growing + torch.linspace(FIRST_STEP, LAST_STEP, steps - growing).tolist()
+    delta = canvas.project(START * drawing.around_zero(zeros.shape, generator, zeros))
     for step, size in enumerate(sizes):
         gradient = climb.gradient(delta)
         held = chosen.unflatten(1, zeros.shape[-2:])[:, None]
@@ -182,7 +183,7 @@ def speckled(canvas: Canvas, found: Tensor) -> Tensor:
     zeros, side = canvas.zeros(), canvas.side
     low, high = canvas.project(zeros - 1), canvas.project(zeros + 1)
     row, column = (found[..., :2] * side).long().clamp_max(side - 1).unbind(-1)
-    photo = torch.arange(len(found))[:, None]
+    photo = torch.arange(len(found), device=found.device)[:, None]
     least, most = (bound[photo, :, row, column] for bound in (low, high))
     delta = zeros.permute(0, 2, 3, 1).index_put((photo, row, column), least + found[..., 2:] * (most - least))
     return canvas.project(delta.permute(0, 3, 1, 2))
@@ -190,7 +191,7 @@ def speckled(canvas: Canvas, found: Tensor) -> Tensor:
 
 def evolved(
     score: Callable[[Tensor], Tensor], count: int, population: int, numbers: int, generations: int,
-    generator: torch.Generator,
+    generator: torch.Generator, device: torch.device | None = None,
 ) -> Tensor:  # fmt: skip
     """Differential evolution of many problems at once: points (N, D) of the unit cube with a high score.
 
@@ -203,16 +204,19 @@ def evolved(
         population: P, candidates of each, at least 4.
         numbers: D.
         generations: how often children are made.
-        generator: of candidates and parents.
+        generator: Source of the candidates and their parents.
+        device: Where candidates lie; default: the processor.
     """
-    found = torch.rand(count, population, numbers, generator=generator)
+    like = torch.empty(0, device=device)
+    found = drawing.uniform((count, population, numbers), generator, like)
     scores = score(found)
-    itself = torch.eye(population, dtype=torch.bool)
+    itself = torch.eye(population, dtype=torch.bool, device=like.device)
+    row = torch.arange(count, device=like.device)
     for _ in range(generations):
-        order = torch.rand(count, population, population, generator=generator).masked_fill(itself, torch.inf)
-        a, b, c = (found[torch.arange(count)[:, None], other] for other in order.argsort(-1)[..., :3].unbind(-1))
+        order = drawing.uniform((count, population, population), generator, like).masked_fill(itself, torch.inf)
+        a, b, c = (found[row[:, None], other] for other in order.argsort(-1)[..., :3].unbind(-1))
         child = (a + DIFFERENTIAL_WEIGHT * (b - c)).clamp(0, 1)
         now = score(child)
         better = now > scores
         found, scores = torch.where(better[..., None], child, found), torch.where(better, now, scores)
-    return found[torch.arange(count), scores.argmax(1)]
+    return found[row, scores.argmax(1)]

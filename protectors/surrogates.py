@@ -12,7 +12,7 @@ from protectors.errors import ProtectorError
 
 
 class Surrogates:
-    """An ensemble of pretrained recognisers. They are loaded when they are first needed, once a process.
+    """An ensemble of pretrained recognisers. They are loaded when first needed, once a process for each device.
 
     Args:
         names: names of ``faces.families`` joined by "+", as in ``sface+dlib-resnet``.
@@ -45,11 +45,11 @@ class Surrogates:
             images: (N, 3, S, S) float32 in 0..1, sRGB-encoded.
             points5: (N, 5, 2) in pixels.
         """
-        return tuple(_loaded(name).embed(images, points5) for name in self.names)
+        return tuple(_loaded(name, images.device).embed(images, points5) for name in self.names)
 
 
 @cache
-def _loaded(name: str) -> Recogniser:
+def _loaded(name: str, device: torch.device) -> Recogniser:
     # A network starts with random weights before the published ones take their place.
     with torch.random.fork_rng(devices=[]):
-        return load_recogniser(name)
+        return load_recogniser(name).to(device)

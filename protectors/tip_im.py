@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from faces.protection import Declaration, Threat
+from protectors import drawing
 from protectors.auxiliary import targets as target_people
 from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.canvas import FACE_SIDE, Canvas, check_region, linf_levels
@@ -161,7 +162,8 @@ class TipIm(PhotoProtector):
         canvas = Canvas(images, points5, region=self._region, levels=self._levels)
         with torch.no_grad():
             own = self._surrogates.embed(images, points5)
-            goals = self._surrogates.embed(self._working.images, self._working.points5)
+            working = self._working.to(images.device)
+            goals = self._surrogates.embed(working.images, working.points5)
         delta, momentum = canvas.zeros(), canvas.zeros()
         for step in range(self._steps):
             gradients = [torch.zeros_like(delta) for _ in goals[0]]
@@ -169,7 +171,7 @@ class TipIm(PhotoProtector):
                 draw = step * self._eot + view
                 self._add_gradients(gradients, canvas, delta, points5, own, goals, draw, generator)
             natural = self._gamma * self._unnatural(canvas, delta)
-            best = torch.full((len(images),), -torch.inf)
+            best = images.new_full((len(images),), -torch.inf)
             moved, kept = delta, momentum
             for gradient in gradients:
                 direction = momentum + unit_mean(canvas.greyed(gradient / max(1, self._eot) + natural))
@@ -237,7 +239,7 @@ def gain(now: Sequence[Tensor], own: Sequence[Tensor], goals: Sequence[Tensor], 
         goals: those of the targets, (K, D).
         squared: whether D is the squared distance (paper) or the distance (release), summed over recognisers.
     """
-    apart = torch.zeros(len(now[0]), len(goals[0]))
+    apart = now[0].new_zeros(len(now[0]), len(goals[0]))
     for here, before, there in zip(now, own, goals, strict=True):
         from_own = torch.linalg.vector_norm(here - before, dim=1, keepdim=True)
         from_goals = torch.linalg.vector_norm(here[:, None] - there, dim=2)
@@ -255,7 +257,7 @@ def discrepancy(first: Tensor, second: Tensor) -> Tensor:
         first: (N, P) levels 0..255; gradients pass.
         second: (M, P).
     """
-    variances = torch.tensor(VARIANCES, dtype=first.dtype)[:, None, None]
+    variances = first.new_tensor(VARIANCES)[:, None, None]
 
     def mean_kernel(x: Tensor, y: Tensor) -> Tensor:
         # Differences before squares: photos are close to their originals, compared with their norms.
@@ -279,12 +281,12 @@ def turned(images: Tensor, points5: Tensor, largest: float, generator: torch.Gen
         generator: of deviations, maps and angles.
     """
     count, side = len(images), images.shape[-1]
-    of_map, of_angle = largest * (LEAST_AFFINE + (1 - LEAST_AFFINE) * torch.rand(2, generator=generator))
-    drawn = of_map * torch.randn(count, 2, 3, generator=generator)
-    angle = of_angle * torch.randn(count, generator=generator)
+    of_map, of_angle = largest * (LEAST_AFFINE + (1 - LEAST_AFFINE) * drawing.uniform((2,), generator, images))
+    drawn = of_map * drawing.normal((count, 2, 3), generator, images)
+    angle = of_angle * drawing.normal((count,), generator, images)
     sine, cosine = angle.sin(), angle.cos()
     rotation = torch.stack((torch.stack((cosine, sine), -1), torch.stack((-sine, cosine), -1)), -2)
-    matrix = (torch.eye(2) + drawn[..., :2]) @ rotation
+    matrix = (torch.eye(2).to(images) + drawn[..., :2]) @ rotation
     # In the coordinates of the grid, -1..1 over the photo.
     centre = (2 * points5.mean(1) + 1) / side - 1
     eyes = torch.linalg.vector_norm(points5[:, 1] - points5[:, 0], dim=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from protectors import drawing
 from protectors.auxiliary import SYNTHETIC, auxiliary_faces
 from protectors.canvas import Canvas
 from protectors.errors import ProtectorError
@@ -71,7 +72,7 @@ def crowd(images: Tensor, points5: Tensor, identity: Tensor, *, classes: int, au
         return Crowd(images, points5, labels, len(people), len(images))
     least, most = CAPTURES
     captures = min(max(math.ceil(len(images) / len(people)), least), most)
-    others = auxiliary_faces(auxiliary, people=missing, captures=captures)
+    others = auxiliary_faces(auxiliary, people=missing, captures=captures).to(images.device)
     side, before = images.shape[-1], others.images.shape[-1]
     theirs = functional.interpolate(others.images, (side, side), mode="bilinear", antialias=True)
     # Pixel centres stand at integers.
@@ -96,15 +97,18 @@ def auxiliary_key(auxiliary: str, *, classes: int) -> str:
 
 
 def random_crops(count: int, generator: torch.Generator, *, mirrored: bool = False) -> Tensor:
-    """Affine maps (count, 2, 3) of random square crops; half of them mirrored where asked for. For :func:`cropped`."""
+    """Affine maps (count, 2, 3) of random square crops; half of them mirrored where asked for.
+
+    They lie where the generator does; :func:`cropped` moves them to the photos.
+    """
     low, high = CROP
-    size = low + (high - low) * torch.rand(count, generator=generator)
-    shift = (1 - size[:, None]) * (2 * torch.rand(count, 2, generator=generator) - 1)
-    maps = torch.zeros(count, 2, 3)
+    maps = torch.zeros(count, 2, 3, device=generator.device)
+    size = low + (high - low) * drawing.uniform((count,), generator, maps)
+    shift = (1 - size[:, None]) * drawing.around_zero((count, 2), generator, maps)
     maps[:, 0, 0] = maps[:, 1, 1] = size
     maps[:, :, 2] = shift
     if mirrored:
-        maps[torch.rand(count, generator=generator) < 0.5, 0, 0] *= -1
+        maps[drawing.uniform((count,), generator, maps) < 0.5, 0, 0] *= -1
     return maps
 
 

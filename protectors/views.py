@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from protectors import drawing
 from protectors.errors import ProtectorError
 
 #: What another detector and another crop do to the five points: standard deviation of each, and of a common shift and
@@ -33,7 +34,7 @@ def seen(images: Tensor, points5: Tensor, draw: int, generator: torch.Generator)
         images: (N, 3, S, S); gradients pass.
         points5: (N, 5, 2).
         draw: number of the view; it decides what is done beside the crop, so that few draws cover everything.
-        generator: of sizes and strengths.
+        generator: Source of sizes and strengths.
 
     Returns:
         images of the same shape, points of the same shape.
@@ -50,9 +51,9 @@ def cropped(points5: Tensor, generator: torch.Generator) -> Tensor:
     eyes = torch.linalg.vector_norm(points5[:, 1] - points5[:, 0], dim=-1)[:, None, None]
     centre = points5.mean(1, keepdim=True)
     count = len(points5)
-    noise = torch.randn(points5.shape, generator=generator) * POINT_SD
-    shift = torch.randn((count, 1, 2), generator=generator) * SHIFT_SD
-    scale = torch.exp(torch.randn((count, 1, 1), generator=generator) * SCALE_SD)
+    noise = drawing.normal(points5.shape, generator, points5) * POINT_SD
+    shift = drawing.normal((count, 1, 2), generator, points5) * SHIFT_SD
+    scale = torch.exp(drawing.normal((count, 1, 1), generator, points5) * SCALE_SD)
     return centre + (points5 - centre) * scale + (noise + shift) * eyes
 
 
@@ -62,17 +63,17 @@ def diverse(images: Tensor, probability: float, generator: torch.Generator) -> T
     One draw holds for the batch.
     """
     side = images.shape[-1]
-    if float(torch.rand((), generator=generator)) >= probability:
+    if drawing.one(generator) >= probability:
         return images
-    reduced = int(torch.randint(int(side * DIVERSE_TO[0]), side + 1, (), generator=generator))
-    left, top = (int(torch.randint(0, side - reduced + 1, (), generator=generator)) for _ in range(2))
+    reduced = drawing.one_whole(int(side * DIVERSE_TO[0]), side + 1, generator)
+    left, top = (drawing.one_whole(0, side - reduced + 1, generator) for _ in range(2))
     small = functional.interpolate(images, size=(reduced, reduced), mode="bilinear", antialias=True)
     return functional.pad(small, (left, side - reduced - left, top, side - reduced - top))
 
 
 def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
     low, high = limits
-    return low + (high - low) * float(torch.rand((), generator=generator))
+    return low + (high - low) * drawing.one(generator)
 
 
 def _same(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -101,7 +102,7 @@ def _compressed(images: Tensor, generator: torch.Generator) -> Tensor:
         from kornia.enhance import jpeg_codec_differentiable
     except ImportError as error:
         raise ProtectorError("JPEG views need kornia; run: pip install 'optishield[protect]'") from error
-    quality = torch.full((len(images),), _uniform(JPEG_QUALITY, generator))
+    quality = images.new_full((len(images),), _uniform(JPEG_QUALITY, generator))
     side = images.shape[-1]
     # The codec takes whole blocks of 16.
     more = -side % 16
