@@ -103,10 +103,12 @@ class Trainer:
         self, network: nn.Module, *, rate: float, milestones: Sequence[int] = (), clip: float | None = None
     ) -> None:
         self._network, self._clip = network, clip
-        # Networks are small: loops over their tensors and modules would cost as much as a tenth of a step.
+        # Networks are small: loops over their tensors and modules would cost as much as a tenth of a step. Where these
+        # forms are missing, torch chooses.
+        self._joined = True if next(network.parameters()).device.type in ("cpu", "cuda") else None
         self._parts = list(network.modules())
         self._optimiser = torch.optim.SGD(
-            network.parameters(), rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+            network.parameters(), rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=self._joined
         )
         self._schedule = torch.optim.lr_scheduler.MultiStepLR(self._optimiser, list(milestones), gamma=0.1)
 
@@ -121,7 +123,7 @@ class Trainer:
             self._optimiser.zero_grad()
             loss.backward()
         if self._clip is not None:
-            nn.utils.clip_grad_norm_(self._network.parameters(), self._clip, foreach=True)
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._clip, foreach=self._joined)
         self._optimiser.step()
         self._schedule.step()
         self._training(False)

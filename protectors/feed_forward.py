@@ -179,6 +179,7 @@ class FeedForward(PhotoProtector):
         return images + Canvas(images, points5).greyed(found)
 
     def network(self, device: torch.device) -> UNet:
+        """The network on a device, frozen; it is trained there unless it is kept from an earlier time."""
         if device in self._networks:
             return self._networks[device]
         training = self._training

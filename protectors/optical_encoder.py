@@ -96,7 +96,9 @@ class OpticalEncoder(PhotoProtector):
 
     def frames(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One exposure of each photo: frames (N, C, n, n) as they leave the sensor, black 0 and top code 1."""
-        frames: Tensor = self.camera(area_resample(srgb_to_linear(images), self.camera.scene_px), generator)
+        frames: Tensor = self.camera.to(images.device)(
+            area_resample(srgb_to_linear(images), self.camera.scene_px), generator
+        )
         return frames
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
