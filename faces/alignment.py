@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.errors import FacesError
 
@@ -89,4 +89,6 @@ def align(
     at = (crop - b[:, None, None]) / a[:, None, None]
     height, width = images.shape[-2:]
     grid = torch.stack([(2 * at.real + 1) / width - 1, (2 * at.imag + 1) / height - 1], dim=-1)
-    return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(
+        images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.published import check_images, load_network
 
@@ -31,12 +31,12 @@ class _Residual(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv2(F.relu(self.conv1(x)))
+        y = self.conv2(functional.relu(self.conv1(x)))
         if self.stride == 2:
-            x = F.avg_pool2d(x, 2)
-            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
-            x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
-        return F.relu(x + y)
+            x = functional.avg_pool2d(x, 2)
+            y = functional.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
+            x = functional.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
+        return functional.relu(x + y)
 
 
 class DlibResNet(nn.Module):
@@ -81,7 +81,7 @@ class DlibResNet(nn.Module):
             FacesError: if the images have another shape.
         """
         check_images(batch, self.input_size, "dlib's recogniser")
-        maps = F.max_pool2d(F.relu(self.conv32_down((batch - self.mean) / 256)), 3, 2)
+        maps = functional.max_pool2d(functional.relu(self.conv32_down((batch - self.mean) / 256)), 3, 2)
         for name in self._order:
             maps = self.get_submodule(name)(maps)
         result: torch.Tensor = self.fc(maps.mean((2, 3)))

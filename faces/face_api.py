@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.alignment import align, similarity
 from faces.published import SameConv2d, SeparableConv2d, check_images, load_network
@@ -69,10 +69,10 @@ class _Dense(nn.Module):
         self.conv3 = SeparableConv2d(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        total = F.relu(self.conv0(x))
+        total = functional.relu(self.conv0(x))
         total = total + self.conv1(total)
-        total = total + self.conv2(F.relu(total))
-        return F.relu(total + self.conv3(F.relu(total)))
+        total = total + self.conv2(functional.relu(total))
+        return functional.relu(total + self.conv3(functional.relu(total)))
 
 
 class _DenseNet(_Chip):
@@ -142,10 +142,10 @@ class _Reduction(nn.Module):
         self.expansion_conv = nn.Conv2d(channels, width, 1, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.separable_conv0(F.relu(x) if self.activate else x)
-        y = self.separable_conv1(F.relu(y))
+        y = self.separable_conv0(functional.relu(x) if self.activate else x)
+        y = self.separable_conv1(functional.relu(y))
         # The last window of an even map reaches over its edge, as in TensorFlow.
-        result: torch.Tensor = F.max_pool2d(y, 3, 2, ceil_mode=True) + self.expansion_conv(x)
+        result: torch.Tensor = functional.max_pool2d(y, 3, 2, ceil_mode=True) + self.expansion_conv(x)
         return result
 
 
@@ -159,9 +159,9 @@ class _Main(nn.Module):
         self.separable_conv2 = SeparableConv2d(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.separable_conv0(F.relu(x))
-        y = self.separable_conv1(F.relu(y))
-        result: torch.Tensor = x + self.separable_conv2(F.relu(y))
+        y = self.separable_conv0(functional.relu(x))
+        y = self.separable_conv1(functional.relu(y))
+        result: torch.Tensor = x + self.separable_conv2(functional.relu(y))
         return result
 
 
@@ -186,10 +186,10 @@ class AgeGenderNet(_Chip):
     def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Ages in years (N,) and logits for male, female (N, 2), of chips (N, 3, 112, 112), RGB in 0..255."""
         entry, middle, last = self.entry_flow, self.middle_flow, self.exit_flow
-        maps = F.relu(entry["conv_in"](self.normalised(batch)))
+        maps = functional.relu(entry["conv_in"](self.normalised(batch)))
         maps = entry["reduction_block_1"](entry["reduction_block_0"](maps))
         maps = middle["main_block_1"](middle["main_block_0"](maps))
-        mean = F.relu(last["separable_conv"](last["reduction_block"](maps))).mean((2, 3))
+        mean = functional.relu(last["separable_conv"](last["reduction_block"](maps))).mean((2, 3))
         return self.fc["age"](mean)[:, 0], self.fc["gender"](mean)
 
 

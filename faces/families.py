@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces import weights
 from faces.alignment import align, template
@@ -105,7 +105,7 @@ class Recogniser:
         black, white = self.value_range
         ordered = chips.flip(1) if self.channel_order == "BGR" else chips
         scaled = ordered.float() * (white - black) + black
-        return torch.cat([F.normalize(self.network(part), dim=1) for part in scaled.split(_CHUNK)])
+        return torch.cat([functional.normalize(self.network(part), dim=1) for part in scaled.split(_CHUNK)])
 
     def embed(self, images: torch.Tensor, points5: torch.Tensor) -> torch.Tensor:
         """Unit vectors (N, embedding_dim) of photographs; a dot product of two is their cosine.

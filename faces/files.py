@@ -1,9 +1,8 @@
-"""Files that are whole or absent, and where they are kept between runs."""
+"""Where things are kept between runs."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 #: File names that are taken for photographs. Kinds that cannot be read are among them, so that a command says so
@@ -18,27 +17,6 @@ PHOTO_SUFFIXES = (
 def named_like_photo(path: Path) -> bool:
     """Whether the name of a file, which may be hidden, ends as those of photographs do."""
     return path.suffix.lower() in PHOTO_SUFFIXES
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file through a temporary one beside it; after a failure the old file, or none, is there.
-
-    Args:
-        path: the file; missing folders are made.
-        data: all of it.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def cache_folder(kind: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.errors import FacesError
 from faces.samples import five_points
@@ -113,7 +113,7 @@ def decode(logits: torch.Tensor, size_in: int) -> tuple[torch.Tensor, torch.Tens
         heatmap that lies within two heatmap pixels of the decoded point.
     """
     height, width = logits.shape[-2:]
-    share = F.softmax(logits.flatten(2), dim=2).view_as(logits)
+    share = functional.softmax(logits.flatten(2), dim=2).view_as(logits)
     x = torch.arange(width, dtype=logits.dtype, device=logits.device)
     y = torch.arange(height, dtype=logits.dtype, device=logits.device)
     at = torch.stack([(share.sum(2) * x).sum(-1), (share.sum(3) * y).sum(-1)], dim=-1)
@@ -134,7 +134,7 @@ def heatmap_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     wanted = targets.flatten(2)
     wanted = wanted / wanted.sum(-1, keepdim=True).clamp_min(1e-6)
-    return -(wanted * F.log_softmax(logits.flatten(2), dim=2)).sum(-1).mean()
+    return -(wanted * functional.log_softmax(logits.flatten(2), dim=2)).sum(-1).mean()
 
 
 def nme(predicted: torch.Tensor, truth: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
@@ -183,7 +183,7 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(x + self.body(x))
+        return functional.relu(x + self.body(x))
 
 
 class _Global(nn.Module):
@@ -246,7 +246,7 @@ class HeatmapDecoder(nn.Module):
             )
         x0 = self.stem(frames - 0.5)
         if x0.shape[-1] != HEATMAP_SIZE:
-            x0 = F.interpolate(x0, size=(HEATMAP_SIZE, HEATMAP_SIZE), mode="bilinear", align_corners=False)
+            x0 = functional.interpolate(x0, size=(HEATMAP_SIZE, HEATMAP_SIZE), mode="bilinear", align_corners=False)
         x1 = self.down1(x0)
         x2 = self.down2(x1)
         x3 = self.down3(x2)
@@ -262,4 +262,4 @@ class HeatmapDecoder(nn.Module):
 
 
 def _double(x: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

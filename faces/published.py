@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces import weights
 from faces.errors import FacesError
@@ -31,7 +31,7 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Filtered maps (N, width, ceil(H / stride), ceil(W / stride)) of maps (N, channels, H, W)."""
-        return super().forward(F.pad(x, self._pad))
+        return super().forward(functional.pad(x, self._pad))
 
 
 class SeparableConv2d(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from faces import weights
@@ -82,7 +82,7 @@ class SFace(nn.Module):
         _check_batch(batch, 3, self.input_size, "SFace")
         maps: torch.Tensor = self.backbone((batch - 127.5) * (1 / 128))
         if maps.shape[-1] != 7:
-            maps = F.interpolate(maps, size=(7, 7), mode="bilinear", align_corners=False)
+            maps = functional.interpolate(maps, size=(7, 7), mode="bilinear", align_corners=False)
         return maps
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -97,7 +97,7 @@ class SFace(nn.Module):
         Raises:
             FacesError: if shape or type differ from what the network takes.
         """
-        return F.normalize(self(batch), dim=1)
+        return functional.normalize(self(batch), dim=1)
 
     def folded(self) -> SFace:
         """A copy with every batch norm merged into its neighbour: same embeddings, faster, gradients still pass.
@@ -172,8 +172,8 @@ class _Residual(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(self.norm1(self.first(x)), inplace=True)
-        return F.relu(self.norm2(self.second(y)) + self.shortcut(x), inplace=True)
+        y = functional.relu(self.norm1(self.first(x)), inplace=True)
+        return functional.relu(self.norm2(self.second(y)) + self.shortcut(x), inplace=True)
 
 
 class SmallRecogniser(nn.Module):
@@ -228,7 +228,7 @@ class SmallRecogniser(nn.Module):
 
     def embed(self, batch: torch.Tensor) -> torch.Tensor:
         """Unit vectors (N, embedding_dim) of frames (N, in_channels, size, size), float in 0..1."""
-        return F.normalize(self(batch), dim=1)
+        return functional.normalize(self(batch), dim=1)
 
 
 class CosineHead(nn.Module):
@@ -266,7 +266,7 @@ class CosineHead(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (N, classes); with ``labels`` (N,) the margin is taken off the true class (training)."""
-        cosines = F.linear(F.normalize(embeddings, dim=1), F.normalize(self.weight, dim=1))
+        cosines = functional.linear(functional.normalize(embeddings, dim=1), functional.normalize(self.weight, dim=1))
         if labels is not None and self.margin > 0:
             true = cosines.gather(1, labels[:, None])
             if self.kind == "cos":
@@ -284,4 +284,4 @@ class CosineHead(nn.Module):
 
     def loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy with the margin."""
-        return F.cross_entropy(self(embeddings, labels), labels)
+        return functional.cross_entropy(self(embeddings, labels), labels)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.detection import Detection
 from faces.errors import FacesError
@@ -56,11 +56,13 @@ class TinyYolo(nn.Module):
             FacesError: if the images have another shape.
         """
         check_images(batch, self.input_size, "The tiny face detector")
-        maps = F.leaky_relu(self.conv0((batch - self.mean) / 255), 0.1)
+        maps = functional.leaky_relu(self.conv0((batch - self.mean) / 255), 0.1)
         for k in range(1, 6):
-            maps = F.leaky_relu(self.get_submodule(f"conv{k}")(F.max_pool2d(maps, 2, ceil_mode=True)), 0.1)
+            maps = functional.leaky_relu(
+                self.get_submodule(f"conv{k}")(functional.max_pool2d(maps, 2, ceil_mode=True)), 0.1
+            )
         # Stride 1: TensorFlow pads a last row and column, which never win.
-        maps = F.max_pool2d(F.pad(maps, (0, 1, 0, 1), value=-torch.inf), 2, 1)
+        maps = functional.max_pool2d(functional.pad(maps, (0, 1, 0, 1), value=-torch.inf), 2, 1)
         raw = self.conv8(maps)
         cells = raw.shape[-1]
         raw = raw.view(-1, len(ANCHORS), 5, cells, cells).permute(0, 3, 4, 1, 2)  # (N, row, column, anchor, 5)
@@ -124,8 +126,10 @@ class TinyFaceDetector:
         for factor in _VIEWS:
             side = factor * max(height, width)
             left, top = (side - width) // 2, (side - height) // 2
-            canvas = F.pad(pixels, (left, side - width - left, top, side - height - top))
-            view = F.interpolate(canvas, self._network.input_size, mode="bilinear", align_corners=False, antialias=True)
+            canvas = functional.pad(pixels, (left, side - width - left, top, side - height - top))
+            view = functional.interpolate(
+                canvas, self._network.input_size, mode="bilinear", align_corners=False, antialias=True
+            )
             found, score = self._network(view)
             scaled = found[0] * (side / self._network.input_size[0])
             boxes.append(scaled - scaled.new_tensor([left, top, 0, 0]))

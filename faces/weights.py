@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 from faces.errors import FacesError
-from faces.files import cache_folder, write_atomically
+from faces.files import cache_folder
+from ground.files import write_atomic
 
 _LOG = logging.getLogger(__name__)
 _DOWNLOAD_TIMEOUT_S = 600.0
@@ -299,7 +300,8 @@ def fetch(name: str, cache_dir: Path | None = None, source: Path | None = None) 
             f"{importlib.metadata.version('safetensors')} wrote it, but the expected layout is that of 0.8.0; install "
             "safetensors==0.8.0 and fetch again."
         )
-    write_atomically(path, derived)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, derived)
     _LOG.info("weights %s: %d bytes at %s", name, len(derived), path)
     return path
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from safetensors.torch import load, save
 from torch import Tensor
 
-from faces.files import cache_folder, write_atomically
+from faces.files import cache_folder
+from ground.files import write_atomic
 from protectors.errors import ProtectorError
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def trained(kind: str, settings: Mapping[str, str | int | float], train: Callabl
     broken = [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if broken:
         raise ProtectorError(f"training of {kind} with {text} diverged ({broken[0]} is not finite); lower its rate.")
-    write_atomically(path, save(weights, metadata={"settings": text}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, save(weights, metadata={"settings": text}))
     _LOG.info("trained %s in %.0f s", kind, time.perf_counter() - start)
     return weights

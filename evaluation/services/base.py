@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from evaluation.errors import EvaluationError
 from evaluation.services.images import Limits
-from faces.files import write_atomically
+from ground.files import write_atomic
 
 Outcome = Literal["scored", "no-face", "refused-size"]
 _T = TypeVar("_T")
@@ -378,4 +378,5 @@ def _write(path: Path, key: dict[str, Any], result: Comparison, consent: str) ->
         },
     }
     data = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    write_atomically(path, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from faces.errors import FacesError
 from faces.samples import FaceSet
 from faces.synthetic.asset import load_asset
 from faces.synthetic.batch import Batch, render_identity
+from ground.files import writing
 
 log = logging.getLogger(__name__)
 
@@ -173,15 +172,10 @@ def _read_cache(path: Path) -> Arrays | None:
 
 
 def _write_cache(path: Path, arrays: Arrays) -> None:
-    """Write beside the target, then rename, so that readers never see half a file."""
-    temporary = ""
+    """Keep a set; readers never see half a file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
+        with writing(path, replace=True) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, sha256=np.array(_digest(arrays)), **arrays)
-        os.replace(temporary, path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise FacesError(f"cannot write the cache {path} ({error}); choose another cache_dir.") from error

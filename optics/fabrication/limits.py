@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil, isfinite
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from optics.errors import OpticsError
 from optics.fabrication.relief import Relief
@@ -148,8 +148,8 @@ def _heights(height: torch.Tensor, inside: torch.Tensor, limit: tuple[float, flo
 
 def _slopes(height: torch.Tensor, inside: torch.Tensor, pitch_m: float, limit: float) -> Violation | None:
     """Length of the gradient by forward differences; a pair of cells counts if both lie inside."""
-    along_x = F.pad(height.diff(dim=1) * (inside[:, 1:] & inside[:, :-1]), (0, 1))
-    along_y = F.pad(height.diff(dim=0) * (inside[1:] & inside[:-1]), (0, 0, 0, 1))
+    along_x = functional.pad(height.diff(dim=1) * (inside[:, 1:] & inside[:, :-1]), (0, 1))
+    along_y = functional.pad(height.diff(dim=0) * (inside[1:] & inside[:-1]), (0, 0, 0, 1))
     slope = torch.hypot(along_x, along_y) / pitch_m
     return _at("max_slope", limit, slope > limit * (1 + _SLACK), slope, slope)
 
@@ -178,7 +178,9 @@ def too_small(cells: torch.Tensor, width: int) -> torch.Tensor:
     Returns:
         bool of shape (N, H, W).
     """
-    padded = F.pad(cells.float()[:, None], (width,) * 4, mode="replicate")
-    squares = 1 - F.max_pool2d(1 - padded, width, stride=1)
-    opened = F.max_pool2d(F.pad(squares, (width - 1,) * 4), width, stride=1)[:, 0, width:-width, width:-width]
+    padded = functional.pad(cells.float()[:, None], (width,) * 4, mode="replicate")
+    squares = 1 - functional.max_pool2d(1 - padded, width, stride=1)
+    opened = functional.max_pool2d(functional.pad(squares, (width - 1,) * 4), width, stride=1)[
+        :, 0, width:-width, width:-width
+    ]
     return cells & (opened < 0.5)

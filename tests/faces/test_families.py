@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces import weights
 from faces.alignment import align, template
@@ -100,7 +100,7 @@ def test_each_family_gets_the_chip_it_was_made_for(recognisers: dict[str, Recogn
     for name, expected in by_hand.items():
         with torch.no_grad():
             found = recognisers[name].embed(images, points)
-        torch.testing.assert_close(found, F.normalize(expected, dim=1).detach(), rtol=0, atol=2e-4)
+        torch.testing.assert_close(found, functional.normalize(expected, dim=1).detach(), rtol=0, atol=2e-4)
 
 
 def test_templates_scale_with_the_chip(recognisers: dict[str, Recogniser]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.dlib_resnet import DlibResNet, _Residual, load_dlib_resnet
 from faces.errors import FacesError
@@ -61,7 +61,7 @@ def test_dlib_resnet_agrees_with_the_publishers(dlib_resnet_weights: Path) -> No
     torch.testing.assert_close(found, _recorded("dlib-resnet"), rtol=0, atol=_ATOL)
     # Weights of 8 bits move the vector a little; the threshold of the network is a distance of .6.
     original = _recorded("dlib-original")
-    assert float(F.cosine_similarity(rounded, original, dim=0)) > 0.999
+    assert float(functional.cosine_similarity(rounded, original, dim=0)) > 0.999
     assert 0.001 < float((rounded - original).norm()) < 0.06
 
 
@@ -141,7 +141,7 @@ def test_same_padding_by_hand(size: int) -> None:
         conv.weight.copy_(torch.eye(9).view(9, 1, 3, 3))
         image = torch.arange(1.0, size * size + 1).view(1, 1, size, size)
         found = conv(image)[0]
-    padded = F.pad(image[0, 0], (0, 1, 0, 1))
+    padded = functional.pad(image[0, 0], (0, 1, 0, 1))
     for tap in range(9):
         torch.testing.assert_close(found[tap], padded[tap // 3 :: 2, tap % 3 :: 2][: size // 2, : size // 2])
 
@@ -198,4 +198,4 @@ def test_separable_convolution_is_a_full_one_of_rank_one() -> None:
     layer = SeparableConv2d(3, 5)
     full = torch.einsum("oi,ihw->oihw", layer.pointwise.weight[:, :, 0, 0], layer.depthwise.weight[:, 0])
     image = torch.rand(2, 3, 7, 7)
-    torch.testing.assert_close(layer(image), F.conv2d(image, full, layer.pointwise.bias, padding=1))
+    torch.testing.assert_close(layer(image), functional.conv2d(image, full, layer.pointwise.bias, padding=1))

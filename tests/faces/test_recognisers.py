@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces import weights
 from faces.alignment import align
@@ -178,7 +178,7 @@ def test_small_recogniser_embeds_each_frame_by_itself() -> None:
 
 def test_small_recogniser_learns_synthetic_people(heads: FaceSet) -> None:
     torch.manual_seed(0)
-    frames = F.interpolate(heads.linear().mean(1, keepdim=True), size=16, mode="area")
+    frames = functional.interpolate(heads.linear().mean(1, keepdim=True), size=16, mode="area")
     network, head = SmallRecogniser(1, 16, width=8, embedding_dim=32), CosineHead(32, 6)
     optimiser = torch.optim.Adam([*network.parameters(), *head.parameters()], 3e-3)
     losses = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from faces.errors import FacesError
 from faces.tfjs_weights import face_api_state_dict, faceres_state_dict, read_tensors
@@ -72,19 +72,21 @@ def test_layouts_and_folding_against_torch(tmp_path: Path) -> None:
         return np.einsum("hwi,hwio->o", image, given[f"{name}/filters"]) + given[f"{name}/bias"]
 
     expected = cell("down/conv") * given["down/scale/weights"] + given["down/scale/biases"]
-    found = F.conv2d(x, state["down.weight"], state["down.bias"])[0, :, 0, 0]
+    found = functional.conv2d(x, state["down.weight"], state["down.bias"])[0, :, 0, 0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    found = F.conv2d(x, state["dense.conv0.weight"], state["dense.conv0.bias"])[0, :, 0, 0]
+    found = functional.conv2d(x, state["dense.conv0.weight"], state["dense.conv0.bias"])[0, :, 0, 0]
     np.testing.assert_allclose(found, cell("dense/conv0"), rtol=0, atol=1e-5)
     depth = np.einsum("hwi,hwi->i", image, given["dense/conv1/depthwise_filter"][..., 0])
     expected = depth @ given["dense/conv1/pointwise_filter"][0, 0] + given["dense/conv1/bias"]
-    between = F.conv2d(x, state["dense.conv1.depthwise.weight"], groups=2)
-    found = F.conv2d(between, state["dense.conv1.pointwise.weight"], state["dense.conv1.pointwise.bias"])[0, :, 0, 0]
+    between = functional.conv2d(x, state["dense.conv1.depthwise.weight"], groups=2)
+    found = functional.conv2d(between, state["dense.conv1.pointwise.weight"], state["dense.conv1.pointwise.bias"])[
+        0, :, 0, 0
+    ]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     row = torch.tensor([[1.0, 2.0]])
-    found = F.linear(row, state["head.weight"], state["head.bias"])[0]
+    found = functional.linear(row, state["head.weight"], state["head.bias"])[0]
     np.testing.assert_allclose(found, [1, 2] @ given["head/weights"] + given["head/bias"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(F.linear(row, state["fc.weight"])[0], [1, 2] @ given["fc"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(functional.linear(row, state["fc.weight"])[0], [1, 2] @ given["fc"], rtol=0, atol=1e-5)
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
