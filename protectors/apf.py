@@ -15,7 +15,7 @@ from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.apf_sides import Device, Search, Server, Transfer, mate
 from protectors.auxiliary import SIZE_PX, SYNTHETIC, auxiliary_faces, source_key
-from protectors.base import TOP_LEVEL, PhotoProtector
+from protectors.base import TOP_LEVEL, PhotoProtector, with_given
 from protectors.canvas import linf_levels
 from protectors.descent import check_iteration
 from protectors.errors import ProtectorError
@@ -168,7 +168,10 @@ class Apf(PhotoProtector):
     ) -> None:
         if preset not in _PRESETS:
             raise ProtectorError(f"apf takes preset = {', '.join(_PRESETS)}, got {preset}.")
-        chosen = _PRESETS[preset]
+        chosen = with_given(
+            _PRESETS[preset], diversity=diversity, momentum=momentum, universal=universal, rate=rate, batch=batch,
+            people=people, captures=captures, epochs=epochs, width=width,
+        )  # fmt: skip
         names = Surrogates(surrogates).names
         if len(names) != 2:
             raise ProtectorError(
@@ -178,15 +181,11 @@ class Apf(PhotoProtector):
         levels = linf_levels(budget, chosen.levels / TOP_LEVEL)
         self._search = Search(
             probe=names[0], levels=levels, start_levels=min(chosen.start_levels, levels), step_levels=step_levels,
-            steps=steps, diversity=chosen.diversity if diversity is None else diversity,
-            momentum=chosen.momentum if momentum is None else momentum,
+            steps=steps, diversity=chosen.diversity, momentum=chosen.momentum,
         )  # fmt: skip
         self._training = Training(
-            recogniser=names[1], universal=chosen.universal if universal is None else universal,
-            rate=chosen.rate if rate is None else rate, batch=chosen.batch if batch is None else batch,
-            people=chosen.people if people is None else people,
-            captures=chosen.captures if captures is None else captures,
-            epochs=chosen.epochs if epochs is None else epochs, width=chosen.width if width is None else width,
+            recogniser=names[1], universal=chosen.universal, rate=chosen.rate, batch=chosen.batch,
+            people=chosen.people, captures=chosen.captures, epochs=chosen.epochs, width=chosen.width,
             residual=chosen.residual,
         )  # fmt: skip
         _check(self._search, self._training)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,11 @@ from torch import Tensor
 from faces.errors import FaceFailed
 from faces.protection import Declaration, KnownBlur, Target
 from protectors.errors import ProtectorError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Preset = TypeVar("Preset", bound=DataclassInstance)
 
 #: A photo has 256 levels a channel.
 TOP_LEVEL = 255
@@ -53,6 +58,16 @@ def refuse(failed: Tensor, reason: str) -> None:
     """
     if bool(failed.any()):
         raise FaceFailed(int(failed.nonzero()[0]), reason)
+
+
+def with_given(preset: Preset, **given: float | str | None) -> Preset:
+    """A preset with those of its values replaced that a user gave; None stands for "not given".
+
+    Args:
+        preset: Frozen dataclass with the values of the preset.
+        given: New values of its fields, by name.
+    """
+    return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
 class PhotoProtector(ABC):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.auxiliary import SYNTHETIC
-from protectors.base import TOP_LEVEL
+from protectors.base import TOP_LEVEL, with_given
 from protectors.canvas import linf_levels
 from protectors.classifiers import Trainer, face_classifier, shuffled
 from protectors.descent import Climb, check_iteration
@@ -129,10 +129,9 @@ class Em(PersonProtector):
             raise ProtectorError(f"em takes preset = {', '.join(_PRESETS)}, got {preset}.")
         if noise not in NOISES:
             raise ProtectorError(f"em takes noise = {' or '.join(NOISES)}, got {noise}.")
-        chosen = _PRESETS[preset]
+        chosen = with_given(_PRESETS[preset], train_batches=train_batches, stop_error=stop_error)
         self._steps = _STEPS[noise] if steps is None else steps
-        self._train_batches = chosen.train_batches if train_batches is None else train_batches
-        self._stop_error = chosen.stop_error if stop_error is None else stop_error
+        self._train_batches, self._stop_error = chosen.train_batches, chosen.stop_error
         check_iteration("em", steps=self._steps, eot=eot)
         check_training("em", classes=classes, resolution=resolution)
         if self._train_batches < 1 or rounds < 1:

@@ -13,7 +13,7 @@ from torch import Tensor
 from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.auxiliary import auxiliary_faces
-from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels
+from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels, with_given
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, check_iteration
 from protectors.errors import ProtectorError
@@ -166,11 +166,8 @@ class Fawkes(PhotoProtector):
         mode = self._preset.mode if mode is None else mode
         if mode not in self._preset.modes:
             raise ProtectorError(f"fawkes, preset {preset}, takes mode = {', '.join(self._preset.modes)}, got {mode}.")
-        chosen = self._preset.modes[mode]
-        self._dssim = chosen.dssim if dssim is None else dssim
-        self._steps = chosen.steps if steps is None else steps
-        self._rate = chosen.rate if rate is None else rate
-        surrogates = chosen.surrogates if surrogates is None else surrogates
+        chosen = with_given(self._preset.modes[mode], dssim=dssim, steps=steps, rate=rate, surrogates=surrogates)
+        self._dssim, self._steps, self._rate, surrogates = chosen.dssim, chosen.steps, chosen.rate, chosen.surrogates
         check_iteration("fawkes", steps=self._steps, eot=eot)
         check_region(region)
         if not 0 < self._dssim < 0.5:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from faces.protection import Declaration, Threat
 from protectors import drawing
-from protectors.base import TOP_LEVEL
+from protectors.base import TOP_LEVEL, with_given
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, Momentum, check_iteration
 from protectors.errors import ProtectorError
@@ -99,10 +99,8 @@ class Opom(PersonProtector):
             raise ProtectorError(f"opom takes preset = {', '.join(_PRESETS)}, got {preset}.")
         if hull not in HULLS:
             raise ProtectorError(f"opom takes hull = {', '.join(HULLS)}, got {hull}.")
-        chosen = _PRESETS[preset]
-        self._steps = chosen.steps if steps is None else steps
-        self._centre_steps = chosen.centre_steps if centre_steps is None else centre_steps
-        self._momentum = chosen.momentum if momentum is None else momentum
+        chosen = with_given(_PRESETS[preset], steps=steps, centre_steps=centre_steps, momentum=momentum)
+        self._steps, self._centre_steps, self._momentum = chosen.steps, chosen.centre_steps, chosen.momentum
         check_iteration("opom", steps=self._steps, eot=eot, diversity=diversity)
         check_region(region)
         if not 0 <= self._centre_steps <= self._steps:

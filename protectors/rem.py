@@ -14,7 +14,7 @@ from torch.nn import functional
 from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.auxiliary import SYNTHETIC
-from protectors.base import TOP_LEVEL, PhotoProtector
+from protectors.base import TOP_LEVEL, PhotoProtector, with_given
 from protectors.canvas import Canvas, linf_levels
 from protectors.classifiers import Trainer, face_classifier, shuffled
 from protectors.descent import check_iteration
@@ -116,13 +116,13 @@ class Rem(PhotoProtector):
     ) -> None:
         if preset not in _PRESETS:
             raise ProtectorError(f"rem takes preset = {' or '.join(_PRESETS)}, got {preset}.")
-        chosen = _PRESETS[preset]
-        self._steps = chosen.steps if steps is None else steps
-        self._eot = chosen.eot if eot is None else eot
-        self._attack_steps = chosen.attack_steps if attack_steps is None else attack_steps
-        self._train_steps = chosen.train_steps if train_steps is None else train_steps
-        self._update_every = chosen.update_every if update_every is None else update_every
-        self._resolution = chosen.resolution if resolution is None else resolution
+        chosen = with_given(
+            _PRESETS[preset], steps=steps, eot=eot, attack_steps=attack_steps, train_steps=train_steps,
+            update_every=update_every, resolution=resolution,
+        )  # fmt: skip
+        self._steps, self._eot, self._resolution = chosen.steps, chosen.eot, chosen.resolution
+        self._attack_steps, self._train_steps = chosen.attack_steps, chosen.train_steps
+        self._update_every = chosen.update_every
         check_iteration("rem", steps=self._steps, eot=self._eot)
         check_training("rem", classes=classes, resolution=self._resolution)
         if self._eot < 1:

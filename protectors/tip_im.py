@@ -13,7 +13,7 @@ from torch.nn import functional
 from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.auxiliary import targets as target_people
-from protectors.base import TOP_LEVEL, PhotoProtector
+from protectors.base import TOP_LEVEL, PhotoProtector, with_given
 from protectors.canvas import FACE_SIDE, Canvas, check_region, linf_levels
 from protectors.descent import check_iteration, unit_l2, unit_mean
 from protectors.errors import ProtectorError
@@ -122,15 +122,12 @@ class TipIm(PhotoProtector):
     ) -> None:
         if preset not in _PRESETS:
             raise ProtectorError(f"tip-im takes preset = {', '.join(_PRESETS)}, got {preset}.")
-        self._preset = chosen = _PRESETS[preset]
+        self._preset = chosen = with_given(_PRESETS[preset], steps=steps, gamma=gamma, batch=batch, affine=affine)
         self._levels = linf_levels(budget, NATIVE_LEVELS / TOP_LEVEL)
-        self._steps = chosen.steps if steps is None else steps
+        self._steps, self._gamma, self._affine, batch = chosen.steps, chosen.gamma, chosen.affine, chosen.batch
         check_iteration("tip-im", steps=self._steps, eot=eot)
         check_region(region)
         self._step = chosen.reach * self._levels / self._steps if step is None else step
-        self._gamma = chosen.gamma if gamma is None else gamma
-        self._affine = chosen.affine if affine is None else affine
-        batch = chosen.batch if batch is None else batch
         if not 0 < self._step <= TOP_LEVEL:
             raise ProtectorError(f"tip-im takes step above 0 and up to {TOP_LEVEL} levels, got {self._step:g}.")
         if not 0 <= self._gamma < math.inf:

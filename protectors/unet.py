@@ -1,4 +1,10 @@
-"""A small U-Net from pictures to patterns of the same size, any size."""
+"""A small U-Net from pictures to patterns of the same size, any size.
+
+That of ``evaluation.frame_attackers.inverters`` is another network on purpose: an attacker restores a picture, so it is
+residual to its input and normalises its features; here a pattern is made that must not resemble the picture, gradients
+pass through it to the photo, and nothing in it may depend on what else is in the batch. A protector also must not share
+a network with whoever judges it.
+"""
 
 from __future__ import annotations
 

@@ -340,7 +340,7 @@ def test_loss_falls_along_its_gradient_as_adam_does(heads: Faces) -> None:
     # of the last layer, whose gradient is that of the mean distance to the mates.
     protector = tiny(universal=0, batch=100, epochs=1, rate=1e-3)
     settings = protector._search, protector._training
-    trained = apf.train(*settings, "synthetic")
+    trained = apf.train(*settings, "synthetic", torch.device("cpu"))
     faces = auxiliary_faces("synthetic", people=2, captures=2)
     noise = unpack(Device(faces.images, faces.points5, faces.identity, settings[0]).request(seeded(0)))
     network = Transfer(4, 8, None, residual=False)

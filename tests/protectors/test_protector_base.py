@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from torch import Tensor
 from faces.errors import FaceFailed
 from faces.protection import Declaration
 from faces.samples import linear_to_srgb, srgb_to_linear
-from protectors.base import ROUNDING_SD, PhotoProtector, refuse, whole_levels
+from protectors import drawing
+from protectors.base import ROUNDING_SD, PhotoProtector, refuse, whole_levels, with_given
 from protectors.errors import ProtectorError
 from protectors.resampling import area_matrix, area_resample
 
@@ -131,6 +133,47 @@ def test_broken_protector_is_named(result: Tensor) -> None:
         ProtectorError, match=r"recorder made of photos \(3, 3, 8, 8\) something of shape .*'steps': '3'"
     ):
         Recorder(result).protect(*batch(3))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    steps: int
+    rate: float
+
+
+def test_preset_keeps_what_was_not_given_and_zero_is_given() -> None:
+    preset = Chosen(steps=4, rate=0.5)
+    assert with_given(preset, steps=None, rate=0.0) == Chosen(steps=4, rate=0.0)
+    assert with_given(preset) == preset
+
+
+def test_same_seed_draws_the_same_numbers_on_each_device(other_device: torch.device) -> None:
+    def drawn(device: torch.device) -> list[Tensor]:
+        generator, like = torch.Generator().manual_seed(3), torch.zeros(1, device=device)
+        return [
+            drawing.uniform((2, 3), generator, like),
+            drawing.around_zero((2, 3), generator, like),
+            drawing.normal((2, 3), generator, like),
+            drawing.whole(-5, 6, (2, 3), generator, like),
+            drawing.order(7, generator, like),
+        ]
+
+    here, there = drawn(torch.device("cpu")), drawn(other_device)
+    assert all(one.device == other_device for one in there)
+    assert all(torch.equal(one, other.cpu()) for one, other in zip(here, there, strict=True))
+    expected = torch.Generator().manual_seed(3)
+    assert torch.equal(here[0], torch.rand(2, 3, generator=expected))
+
+
+def test_acted_device_refuses_what_a_real_one_refuses(other_device: torch.device) -> None:
+    there = torch.arange(3.0, device=other_device)
+    with pytest.raises(RuntimeError, match=r"two devices|on the same device"):
+        there + torch.ones(3)
+    assert (there + torch.ones(())).tolist() == [1, 2, 3]
+    assert there[torch.tensor([2, 0])].tolist() == [2, 0]
+    (gradient,) = torch.autograd.grad((there.requires_grad_() ** 2).sum(), there)
+    assert gradient.device == other_device
+    assert gradient.tolist() == [0, 2, 4]
 
 
 # Area resampling

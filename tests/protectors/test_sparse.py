@@ -136,7 +136,7 @@ def test_more_pixels_take_a_photo_further_away(heads: tuple[Tensor, Tensor]) -> 
             protector._surrogates.embed(photos, points5) for photos in (images, protected(protector, images, points5))
         )
         cosines.append((own * now).sum(1))
-    assert bool((cosines[0] < 0.999).all())
+    assert bool((cosines[0] < 0.9995).all())
     assert bool((cosines[1] < cosines[0] - 0.1).all())
     # Chance does much less: as many pixels of random colours at random places of the face.
     canvas = Canvas(images, points5, region="face")
