@@ -20,13 +20,32 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """The devices that code must run on; CUDA where there is one."""
+    """The devices that code must run on; CUDA is skipped, and thereby counted, where there is none."""
+    return _device(request.param)
+
+
+@pytest.fixture(params=["acted", "cuda"])
+def other_device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """A device that is not the processor: one that is acted (see ``second_device.py``), and a real one."""
+    if request.param != "acted":
+        yield _device(request.param)
+        return
+    from tests.second_device import ELSEWHERE, SecondDevice
+
+    with SecondDevice():
+        yield ELSEWHERE
+
+
+def _device(name: str) -> torch.device:
     # Imported here: the settings above must come before torch.
     import torch
 
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
-    return torch.device(request.param)
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device")
+        # With its number, as tensors say it.
+        return torch.device(name, torch.cuda.current_device())
+    return torch.device(name)
 
 
 def _fetched(name: str) -> Path:
@@ -89,32 +108,3 @@ def face_expression_weights() -> Path:
 def face_landmark_weights() -> Path:
     """The fetched weights of the 68-landmark network."""
     return _fetched("face-landmark-68")
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """Each device that tensors may lie on; skipped, and thereby counted, where this machine has no such device."""
-    return _device(request.param)
-
-
-@pytest.fixture(params=["acted", "cuda"])
-def other_device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """A device that is not the processor: one that is acted (see ``second_device.py``), and a real one."""
-    if request.param != "acted":
-        yield _device(request.param)
-        return
-    from tests.second_device import ELSEWHERE, SecondDevice
-
-    with SecondDevice():
-        yield ELSEWHERE
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("this machine has no CUDA device")
-        # With its number, as tensors say it.
-        return torch.device(name, torch.cuda.current_device())
-    return torch.device(name)
