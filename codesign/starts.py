@@ -103,8 +103,14 @@ class Designer:
         """Train all starts and choose one.
 
         Raises:
-            CodesignError: If no start is left: each diverged, or found a mask too steep for the samples of the pupil.
+            CodesignError: If no start is left: each diverged, or found a mask too steep for the samples of the pupil;
+                or if validation people cannot say anything about privacy.
         """
+        if int(torch.unique(self.validation.identity, return_counts=True)[1].max()) < 2:
+            raise CodesignError(
+                "all validation people have a single capture, so nobody can be recognised again; co-design needs two "
+                "of at least one of them."
+            )
         settings = self.config.training
         first = _screened_at(settings)
         trained = [self._train(Start(number, 0), first, progress) for number in range(settings.starts)]

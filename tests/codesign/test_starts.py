@@ -17,6 +17,7 @@ from codesign.config import TrainMaskConfig
 from codesign.cotrain import Trainer, Validation
 from codesign.errors import CodesignError
 from codesign.starts import Designer, Start, best
+from faces.samples import FaceSet
 from faces.synthetic import generate
 from optishield.run.folder import RunFolder
 
@@ -50,7 +51,15 @@ def opened(config: TrainMaskConfig, out: Path) -> RunFolder:
     return RunFolder.create(verb="train-mask", slug="toy", config=config, command=[], seeds={}, out=out)
 
 
-def designer(config: TrainMaskConfig, run: RunFolder, people: Any = None) -> Designer:
+def nobodies(captures: int) -> FaceSet:
+    """Eight people without a face."""
+    identity, count = torch.arange(8).repeat_interleave(captures), 8 * captures
+    images, landmarks = torch.zeros(count, 3, 64, 64, dtype=torch.uint8), torch.zeros(count, 68, 2)
+    return FaceSet(images, identity, torch.arange(captures).repeat(8), landmarks, "test", "none")
+
+
+def designer(config: TrainMaskConfig, run: RunFolder, people: FaceSet | None = None) -> Designer:
+    people = nobodies(2) if people is None else people
     geometry, exposure = geometry_of(config.optics), exposure_of(config.sensor)
     return Designer(config, geometry, exposure, people, people, run, 0, CPU)
 
@@ -142,6 +151,14 @@ def test_only_the_best_quarter_goes_on_after_screening(toy: type[Toy], tmp_path:
     assert found.best_start == 1
     assert [start.dropped for start in found.starts if start.number != 1] == ["not among the best after 4 steps"] * 3
     assert progress.steps == 4 * 4 + 2
+
+
+def test_validation_people_must_be_seen_twice(toy: type[Toy], tmp_path: Path) -> None:
+    config = configured(starts=1)
+    one = designer(config, opened(config, tmp_path / "run"), nobodies(1))
+    with pytest.raises(CodesignError, match="all validation people have a single capture"):
+        one.design(Silent())
+    assert toy.made == []
 
 
 @pytest.mark.parametrize(("count", "share", "left"), [(8, 0.25, 2), (9, 0.25, 3), (3, 0.25, 1), (5, 0.0, 1)])
