@@ -59,7 +59,7 @@ class Row:
         backward: those of them that are followed by a backward pass.
         surrogates: recognisers, joined by "+"; empty where none is asked while a photo is protected.
         own: class of the method's own network; its passes are counted while it works.
-        settings: where they are not the default.
+        settings: Settings that are not the default ones.
     """
 
     method: str
@@ -170,7 +170,7 @@ def measured(row: Row, photos: int, runs: int, threads: int) -> Measured:
         row: the method.
         photos: faces in a batch.
         runs: timed runs, of which the median counts.
-        threads: of torch.
+        threads: Number of threads that torch may use.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -217,10 +217,10 @@ class Pass:
     """A pass of a method's own network.
 
     Attributes:
-        network: as it was called.
-        shape: of the photos.
+        network: The network that was called.
+        shape: Shape of the photos.
         training: with batch statistics; then the gradient goes to the weights.
-        backward: whether there is a gradient.
+        backward: Whether there is a gradient.
     """
 
     network: nn.Module

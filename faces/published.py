@@ -65,7 +65,7 @@ def load_network(network: Network, name: str, path: Path | None = None) -> Netwo
     """Fills a network with the weights registered under a name; returns it in eval mode.
 
     Args:
-        network: of the class that the weights belong to.
+        network: A network of the class that the weights belong to.
         name: registered name, see :mod:`faces.weights`.
         path: weight file (safetensors) as written by ``optishield weights fetch``; default: the cache.
 

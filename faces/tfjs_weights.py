@@ -72,7 +72,7 @@ def face_api_state_dict(manifest: Path, binary: Path) -> dict[str, Floats]:
     channel-wise gain and shift follow a convolution (``scale``, in dlib's network), they are folded into it.
 
     Raises:
-        FacesError: as :func:`read_tensors`.
+        FacesError: As for :func:`read_tensors`.
     """
     tensors = read_tensors(manifest, binary)
     state: dict[str, Floats] = {}
@@ -106,7 +106,7 @@ def faceres_state_dict(manifest: Path, binary: Path) -> dict[str, Floats]:
     Batch norm is folded into the convolutions; the heads for age and gender are left out.
 
     Raises:
-        FacesError: as :func:`read_tensors`, or if the model lacks a tensor.
+        FacesError: As for :func:`read_tensors`, or if the model lacks a tensor.
     """
     tensors = read_tensors(manifest, binary)
     layers = ["conv1", *(f"conv_{kind}_{k}" for k in range(1, 14) for kind in ("dw", "pw"))]

@@ -34,12 +34,12 @@ class WeightInfo:
 
     Attributes:
         name: short name on the command line.
-        what: what the network does.
+        what: What the network does.
         package: package that holds the original file.
         version: its version.
         member: path of the original file inside the package.
         licence: licence of the file, as its publisher states it.
-        training_data: what is known of the data it was trained on, and on which terms those are.
+        training_data: What is known of the data it was trained on, and on which terms these are offered.
         original_bytes: size of the original file.
         original_sha256: SHA-256 of the original file.
         file: name of the derived file in the cache.

@@ -32,7 +32,7 @@ VERSION = 1
 #: From this the mean squared distance is subtracted; it only keeps the loss positive.
 OFFSET = 10.0
 
-#: Seed of everything random in the training.
+#: Seed of all random numbers drawn in the training.
 SEED = 0
 
 
@@ -48,8 +48,8 @@ class Training:
         people: auxiliary people.
         captures: photos of each.
         epochs: passes over the photos.
-        width: see :class:`protectors.unet.UNet`.
-        residual: see :class:`Transfer`.
+        width: Channels at half the size, as for :class:`protectors.unet.UNet`.
+        residual: Whether the noise itself is added to the result, as for :class:`Transfer`.
     """
 
     recogniser: str

@@ -44,7 +44,7 @@ class Search:
         levels: budget in whole levels.
         start_levels: bound of the uniform noise that the search starts from.
         step_levels: change of each value in a step.
-        steps: how many.
+        steps: Number of steps.
         diversity: probability of diverse input.
         momentum: decay of summed gradients, 0 for none.
     """
@@ -66,7 +66,7 @@ class Device:
         points5: (N, 5, 2).
         identity: (N,) int64; each photo is led away from another one of the same person, or from itself where there
             is none.
-        search: how noise is made.
+        search: Says how noise is made.
     """
 
     def __init__(self, images: Tensor, points5: Tensor, identity: Tensor, search: Search) -> None:
@@ -127,10 +127,10 @@ class Transfer(nn.Module):
     The E module adds a 1 x 1 convolution of alpha u + beta, which starts as u itself.
 
     Args:
-        width: see :class:`UNet`.
+        width: Channels at half the size, as for :class:`UNet`.
         levels: budget, to which the sum is cut.
         universal: u, (3, 112, 112) in 0..1, or None for no E module.
-        residual: whether the noise itself is added too, and all else starts small; not of the paper.
+        residual: Whether the noise itself is added too, and all else starts small; the paper has no such thing.
     """
 
     universal: Tensor | None
@@ -166,10 +166,10 @@ class Server:
     """The side that holds the networks: noise in, perturbations out. It keeps nothing of what it is sent.
 
     Args:
-        weights: of :class:`Transfer`.
-        width: see :class:`UNet`.
+        weights: Weights of :class:`Transfer`.
+        width: Channels at half the size, as for :class:`UNet`.
         levels: budget of what is returned.
-        residual: see :class:`Transfer`.
+        residual: Whether the noise itself is added to the result, as for :class:`Transfer`.
         device: Where the network runs; default: the processor. Requests and replies are bytes.
     """
 

@@ -33,7 +33,7 @@ class Faces:
         images: (N, 3, S, S) float32 in 0..1, sRGB-encoded.
         points5: (N, 5, 2) float32.
         identity: (N,) int64.
-        content_hash: of the pictures, for the declaration.
+        content_hash: Hash of the pictures, for the declaration.
     """
 
     images: Tensor
@@ -58,7 +58,7 @@ def auxiliary_faces(source: str, *, people: int, captures: int, first: int = FIR
 
     Args:
         source: "synthetic", or a folder with one folder of photos per person.
-        people: how many, at most those of a folder.
+        people: Number of people, at most those of a folder.
         captures: photos of each, at most those of a folder.
         first: number of the first synthetic person.
 
@@ -106,7 +106,7 @@ def targets(source: str, *, people: int, captures: int) -> tuple[Faces, Target]:
 
     Args:
         source: "synthetic" heads, which are nobody, or a folder.
-        people: how many.
+        people: Number of people.
         captures: photos of each to work with; as many again are put aside for judging.
 
     Returns:

@@ -52,7 +52,7 @@ class UntrainedDecoder(nn.Module):
 
     Args:
         condition: (N, K, S, S).
-        generator: of the weights.
+        generator: Source of the weights.
     """
 
     def __init__(self, condition: Tensor, generator: torch.Generator) -> None:

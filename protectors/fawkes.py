@@ -123,7 +123,7 @@ class Fawkes(PhotoProtector):
         surrogates: recognisers, joined by "+".
         budget: largest change of a value: "native" is 15/255 for "released" and none otherwise; "uniform" or a number.
         auxiliary: "synthetic", or a folder of photos of people, for the targets.
-        people: how many of them.
+        people: Number of people among whom targets are chosen.
         eot: random views a step, 0 for the photo itself.
         region: "photo", or "face" for a square around the face.
 

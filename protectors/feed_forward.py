@@ -27,7 +27,7 @@ NATIVE_LEVELS = 16
 #: Version of the training below: a change of what it gives needs another number.
 VERSION = 1
 
-#: Seed of the untrained network and of everything random in the training.
+#: Seed of the untrained network and of all random numbers drawn in the training.
 SEED = 0
 
 #: Channels in: the colours, and the place on the face.
@@ -58,7 +58,7 @@ class Training:
         batch: photos in a step.
         people: auxiliary people.
         captures: photos of each.
-        width: see :class:`UNet`.
+        width: Channels at half the size, as for :class:`UNet`.
     """
 
     surrogates: str

@@ -134,7 +134,7 @@ class Reference:
         points5: (1, 5, 2).
         landmarks: (1, 68, 2).
         masks: (1, 3, S, S) of :func:`regions`, none of them empty.
-        content_hash: of what it was made from, for the declaration.
+        content_hash: Hash of what it was made from, for the declaration.
     """
 
     image: Tensor
@@ -231,7 +231,7 @@ def corresponding(
         source_masks: (N, R, P).
         reference_masks: (R, Q), none of them empty.
         values: (Q, C).
-        sharpness: of the softmax.
+        sharpness: Factor on the cosines before the softmax.
     """
     alike = sharpness * (source @ reference.T)
     carried = [

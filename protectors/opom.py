@@ -57,7 +57,7 @@ class Opom(PersonProtector):
             photo itself, which is FI-UAP, the baseline of the paper.
         budget: "native" (8/255), "uniform" or a number.
         steps: steps of 1/255.
-        centre_steps: how many first steps lead away from the centre instead of the convex hull.
+        centre_steps: Number of first steps that lead away from the centre instead of the convex hull.
         momentum: decay of summed gradients, 0 for none.
         surrogates: recognisers that are attacked, joined by "+".
         eot: random views a step, 0 for the photo itself.

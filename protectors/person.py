@@ -21,9 +21,9 @@ class PersonProtector(PhotoProtector):
     :meth:`pattern` places them otherwise.
 
     Args:
-        surrogates: see :class:`PhotoProtector`.
+        surrogates: Recognisers that are used, as for :class:`PhotoProtector`.
         levels: L-infinity budget in whole levels.
-        settings: see :class:`PhotoProtector`.
+        settings: Settings that change the result, as for :class:`PhotoProtector`.
 
     Attributes:
         mask_px: R where all masks have one size, or None where they have the size of the photos.

@@ -68,9 +68,9 @@ class Parameter:
     """A setting of a protector.
 
     Attributes:
-        name: as in ``name=value``.
+        name: Its name, as in ``name=value``.
         kind: int, float, str or Path.
-        required: whether it must be given.
+        required: Whether it must be given.
         default: the value otherwise, None for none.
     """
 

@@ -234,8 +234,8 @@ def noise_gradient(
     Args:
         delta: noise, any shape.
         view: photos with this noise as they are seen, differentiable.
-        attack: what an adversary adds to photos.
-        loss: of photos, a scalar.
+        attack: Gives what an adversary adds to photos.
+        loss: Gives the loss of photos, a scalar.
     """
     with torch.enable_grad():
         moved = delta.detach().requires_grad_()

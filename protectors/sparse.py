@@ -153,7 +153,7 @@ def grown(canvas: Canvas, climb: Climb, pixels: int, steps: int, generator: torc
         climb: gradient of the objective.
         pixels: at most R * R.
         steps: gradients.
-        generator: of the noise beside which the first gradient is taken.
+        generator: Source of the noise beside which the first gradient is taken.
     """
     zeros = canvas.zeros()
     low, high = canvas.project(zeros - 1), canvas.project(zeros + 1)
@@ -199,11 +199,11 @@ def evolved(
     scores higher; there is no crossover (Su et al.).
 
     Args:
-        score: of candidates (N, P, D), (N, P).
+        score: Gives the scores (N, P) of candidates (N, P, D).
         count: N, problems.
         population: P, candidates of each, at least 4.
         numbers: D.
-        generations: how often children are made.
+        generations: Number of times that children are made.
         generator: Source of the candidates and their parents.
         device: Where candidates lie; default: the processor.
     """

@@ -275,7 +275,7 @@ def turned(images: Tensor, points5: Tensor, largest: float, generator: torch.Gen
         points5: (N, 5, 2).
         largest: standard deviation of the entries of the map and of the angle in radians, each drawn between a tenth of
             this and this, for the batch.
-        generator: of deviations, maps and angles.
+        generator: Source of deviations, maps and angles.
     """
     count, side = len(images), images.shape[-1]
     of_map, of_angle = largest * (LEAST_AFFINE + (1 - LEAST_AFFINE) * drawing.uniform((2,), generator, images))

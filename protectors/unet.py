@@ -29,7 +29,7 @@ class UNet(nn.Module):
         inputs: channels in.
         outputs: channels out.
         width: channels at half the size.
-        seed: of He's normal weights; biases start at 0. The global generator is left alone.
+        seed: Seed of the weights, drawn as by He; biases start at 0. The global generator is left alone.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int, seed: int) -> None:

@@ -32,8 +32,8 @@ class Crowd:
         images: (M, 3, S, S), of which the first ``own`` were given.
         points5: (M, 5, 2).
         labels: (M,) int64 from 0, without gaps; people who were given come first, in rising order of their numbers.
-        classes: how many people.
-        own: how many photos were given.
+        classes: Number of people.
+        own: Number of photos that were given.
     """
 
     images: Tensor
