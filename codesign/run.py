@@ -30,6 +30,7 @@ from codesign.starts import Designer
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
 from faces import weights
+from ground.devices import stay_on
 from ground.pool import derived_seed, run_jobs, threads
 from ground.protocols import Progress, RunStore
 from sim.camera import EncoderCamera, MaskPsf
@@ -74,7 +75,7 @@ def train_mask(
 
 def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> TrainMaskSummary:
     _check_mask(config, run)
-    _check_device(run, device)
+    stay_on(run, device.type)
     _check_early(config)
     information, splits = _faces(config, run, progress, device)
     design = _design(config, run, splits, progress, device)
@@ -103,22 +104,6 @@ def _check_mask(config: TrainMaskConfig, run: RunStore) -> None:
         masks.load(config.mask, geometry_of(config.optics).grid, state)
     except CodesignError as error:
         raise CodesignError(f"{path} cannot be used: {str(error).rstrip('.')}; {cure}.") from error
-
-
-def _check_device(run: RunStore, device: torch.device) -> None:
-    """Keep a run on one kind of device, so that it ends with the figures that it would have had in one go."""
-    noted = run.stage_done("device")
-    if noted is None:
-        # Runs of versions that noted no device were all computed on the processor.
-        begun = device.type if run.stage_done("faces") is None else CPU.type
-        run.mark_stage("device", {"device": begun})
-    else:
-        begun = noted["device"]
-    if begun != device.type:
-        raise CodesignError(
-            f"{run.path} was begun on {begun} and figures would not be the same on {device.type}; resume it with "
-            f"--device {begun}, or start a new run."
-        )
 
 
 def _check_early(config: TrainMaskConfig) -> None:

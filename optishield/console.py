@@ -51,7 +51,7 @@ def photo_folder(path: Path) -> Path:
     """The whole path of a folder of photographs, so that a resume from another folder means the same ones.
 
     Raises:
-        ConfigError: it is no folder.
+        ConfigError: It is no folder.
     """
     if not path.is_dir():
         raise ConfigError(f"--faces {path} is not a folder; name a folder with one sub-folder of photos per person.")

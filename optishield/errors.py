@@ -66,7 +66,7 @@ def user_error(error: BaseException) -> tuple[str, ExitCode] | None:
     """Translate an error into one line and an exit code; failures of several devices follow it, one a line.
 
     Args:
-        error: anything that a command raised.
+        error: Anything that a command raised.
 
     Returns:
         ``(message, exit code)``, or None when the error is a defect of the program rather than of the input.

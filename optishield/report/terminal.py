@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from codesign.records import Summary, TrainMaskSummary
-from optishield.console import print_pairs, print_table
+from optishield.console import print_pairs, print_table, show
 from optishield.report.findings import cameras, headline
 from optishield.report.names import shown_as
 from optishield.report.numbers import decimal, percent, span
@@ -25,16 +23,16 @@ def print_summary(summary: Summary, run: Path, report: Path) -> None:
     """
     said = headline(summary) or summary.verdict
     if said:
-        typer.echo(f"{said}\n")
+        show(f"{said}\n", lines=True)
     rows = []
     for camera in cameras(summary):
         found, worst = camera.headline, "" if camera.role == "floor" else shown_as(camera.worst)
         limits = span(found.rank1_ci95)
         rows.append((camera.name, decimal(camera.nme), percent(found.rank1), limits, decimal(found.auc), worst))
     print_table(HEAD, rows)
-    typer.echo("")
+    show("")
     if isinstance(summary, TrainMaskSummary):
         for name, gate in {**summary.gates, **summary.findings}.items():
-            typer.echo(f"{'met    ' if gate.passed else 'not met'}  {name}: {gate.reason}")
-        typer.echo("")
+            show(f"{'met    ' if gate.passed else 'not met'}  {name}: {gate.reason}")
+        show("")
     print_pairs([("run", run), ("report", report)])

@@ -12,18 +12,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 import torch
 from typer.main import get_command
 
+import codesign.config
 from codesign.records import EvaluateMaskSummary, TrainMaskSummary
 from faces import weights
 from faces.errors import FacesError
 from optishield import __version__
 from optishield.cli import app, main
+from optishield.commands.train_mask import Budget
 from tests.optishield.summaries import photo_summary, train_summary
 
 SNAPSHOTS = Path(__file__).with_name("cli_errors.json")
@@ -220,6 +222,10 @@ def test_debug_shows_the_traceback_of_a_user_error(install_job: Any, capsys: Any
     install_job()
     assert main(["config", "show", "--set", "zzz=1", "--debug"]) == 3
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_budgets_of_the_option_are_those_of_the_settings() -> None:
+    assert tuple(Budget) == get_args(codesign.config.Budget)
 
 
 def test_version(capsys: Any) -> None:

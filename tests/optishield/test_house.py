@@ -182,6 +182,19 @@ def test_the_guard_of_devices_sees_what_is_stranded_and_no_more() -> None:
     assert list(_stranded(ast.parse(good))) == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "optishield").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_everything_printed_is_escaped_by_the_console(path: Path) -> None:
+    calls = {
+        _dotted(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    printed = calls & {"typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}
+    assert path.name == "console.py" or not printed, f"{path}: use optishield.console.show or say"
+
+
 def test_lists_of_rooms_agree() -> None:
     tool = PROJECT["tool"]
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
