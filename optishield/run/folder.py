@@ -386,7 +386,7 @@ def _config_hash(folder: Path) -> str:
 
 
 def _again(marker: Path) -> str:
-    return f"delete {marker}, and the stage that wrote it runs again."
+    return f"put it back, or delete {marker}, and the stage that wrote it runs again."
 
 
 def _give_name(draft: Path, target: Path, *, numbered: bool) -> Path:

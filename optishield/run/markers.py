@@ -80,7 +80,7 @@ def read_json(path: Path, advice: str) -> Any:
     try:
         return json_of(data, f"{path} is damaged: it")
     except GroundError as error:
-        raise RunError(f"{str(error).rstrip('.')}, or {advice}") from error
+        raise RunError(f"{str(error).rstrip('.')}; {advice}") from error
 
 
 def check_file(path: Path, advice: str) -> None:

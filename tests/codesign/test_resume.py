@@ -16,6 +16,7 @@ from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
 from codesign.files import MASK, sha256
 from codesign.run import train_mask
+from ground.errors import GroundError
 from optishield.cli import main
 from optishield.run.folder import RunFolder
 
@@ -40,8 +41,8 @@ def designed(tmp_path: Path) -> Path:
     out = tmp_path / "run"
     run = RunFolder.create(verb="train-mask", slug="toy", config=CONFIG, command=[], seeds={}, out=out)
     mask = masks.start(CONFIG.mask, geometry_of(CONFIG.optics).grid, torch.Generator().manual_seed(0))
-    path = run.write_tensors(MASK, mask.state_dict())
     run.mark_stage("device", {"device": "cpu"})
+    path = run.write_tensors(MASK, mask.state_dict())
     run.mark_stage("design", {"best_start": 0, "starts": [], "mask_sha256": sha256(path)})
     run.close()
     return out
@@ -109,7 +110,7 @@ def test_an_untouched_mask_lets_the_run_go_on(designed: Path) -> None:
 def test_a_run_stays_on_the_kind_of_device_that_it_was_begun_on(designed: Path, tmp_path: Path) -> None:
     with (
         RunFolderOpen(designed) as run,
-        pytest.raises(CodesignError, match=r"was begun on cpu .* not be the same on cuda; resume it with --device cpu"),
+        pytest.raises(GroundError, match=r"was begun on cpu .* not be the same on cuda; resume it with --device cpu"),
     ):
         train_mask(CONFIG, run, resume=False, progress=None, device="cuda:0")  # type: ignore[arg-type]
     # A run of a version that noted no device was computed on the CPU.
@@ -117,5 +118,5 @@ def test_a_run_stays_on_the_kind_of_device_that_it_was_begun_on(designed: Path, 
     (tmp_path / "old" / "stages" / "device.json").unlink()
     with RunFolderOpen(tmp_path / "old") as run:
         run.mark_stage("faces", {})
-        with pytest.raises(CodesignError, match="was begun on cpu"):
+        with pytest.raises(GroundError, match="was begun on cpu"):
             train_mask(CONFIG, run, resume=False, progress=None, device="cuda")  # type: ignore[arg-type]

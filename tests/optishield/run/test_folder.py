@@ -152,7 +152,7 @@ def test_damaged_files_are_named(make: Any, tmp_path: Path) -> None:
     run = make(out=tmp_path / "r")
     run.write_bytes("a.json", b"{")
     run.write_bytes("a.safetensors", b"12")
-    with pytest.raises(RunError, match=r"a\.json is damaged: it is no valid JSON: .*, or resume the run, which writes"):
+    with pytest.raises(RunError, match=r"a\.json is damaged: it is no valid JSON: .*; resume the run, which writes"):
         run.read_json("a.json")
     with pytest.raises(RunError, match=r"a\.safetensors is damaged \(.*\); resume the run, which writes it again"):
         run.read_tensors("a.safetensors")
@@ -242,7 +242,8 @@ def test_damaged_files_of_a_finished_stage_are_refused_at_once(
     path = run.path / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
-        RunError, match=rf"{name} {message}.* delete .*design\.json, and the stage that wrote it runs again"
+        RunError,
+        match=rf"{name} {message}.* put it back, or delete .*design\.json, and the stage that wrote",
     ):
         _resume(run.path, settings())
 
@@ -259,7 +260,8 @@ def test_files_that_a_later_stage_took_away_or_a_stopped_one_left_do_not_end_a_r
     run.close()
     again = _resume(run.path, settings())
     with pytest.raises(
-        RunError, match=r"There is no .*start\.safetensors; delete .*start\.json, and the stage that wrote"
+        RunError,
+        match=r"no .*start\.safetensors; put it back, or delete .*start\.json, and the stage that wrote",
     ):
         again.read_tensors("start.safetensors")
 
