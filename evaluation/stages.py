@@ -42,10 +42,24 @@ Value = TypeVar("Value")
 
 #: Stages with jobs, in their order; one that has nothing to do is left out.
 STAGES = (
-    "clean", "thresholds", "clean, test", "clean figures", "protectors", "protect", "quality", "latency", "attack",
-    "score", "equal noise", "victims, clean", "victims", "victims, equal noise", "impersonation", "similarity",
+    "clean",
+    "thresholds",
+    "clean, test",
+    "clean figures",
+    "protectors",
+    "protect",
+    "quality",
+    "latency",
+    "attack",
+    "score",
+    "equal noise",
+    "victims, clean",
+    "victims",
+    "victims, equal noise",
+    "impersonation",
+    "similarity",
     "certificates",
-)  # fmt: skip
+)
 
 
 @dataclass

@@ -215,10 +215,17 @@ def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
     if said.person_specific:
         shown += [spare.faces.images, spare.points5, spare.identity]
     key = content_key(
-        "protected", __name__, name=said.name, settings=said.settings, protector=protector,
+        "protected",
+        __name__,
+        name=said.name,
+        settings=said.settings,
+        protector=protector,
         protector_code=object_code_hash(made),
-        pictures=tensor_hash(*shown), part=part, frames=frames, seed=site.config.seed,
-    )  # fmt: skip
+        pictures=tensor_hash(*shown),
+        part=part,
+        frames=frames,
+        seed=site.config.seed,
+    )
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         with measured() as prepared:
@@ -232,9 +239,11 @@ def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
                     light += srgb_to_linear(drawn.double())
         levels = drawn if frames == 1 else linear_to_srgb(light / frames)
         facts = {
-            "seconds": (spent.seconds or 0.0) / frames, "fit_seconds": prepared.seconds, "images": len(photos),
+            "seconds": (spent.seconds or 0.0) / frames,
+            "fit_seconds": prepared.seconds,
+            "images": len(photos),
             "peak_growth_bytes": spent.peak_growth_bytes,
-        }  # fmt: skip
+        }
         return {"levels": (levels * 255).round().to(torch.uint8)}, facts
 
     _, facts = site.store.once(key, make)
@@ -308,11 +317,20 @@ def attack(
     made, through = site.make_attacker(attacker, config.tier), site.recogniser(recogniser)
     blur = known_blur(site.folder, protector)
     key = content_key(
-        "attack", __name__, attacker=attacker, tier=config.tier, recogniser=recogniser,
-        attacker_code=object_code_hash(made), attacker_settings=settings_of(made),
-        weights=through.weights_hash, faces=site.faces_hash, protected=dict(protected), alphas=config.scoring.alphas,
-        blur=None if blur is None else [tensor_hash(blur.psf), blur.noise_sd, blur.planes], seed=config.seed,
-    )  # fmt: skip
+        "attack",
+        __name__,
+        attacker=attacker,
+        tier=config.tier,
+        recogniser=recogniser,
+        attacker_code=object_code_hash(made),
+        attacker_settings=settings_of(made),
+        weights=through.weights_hash,
+        faces=site.faces_hash,
+        protected=dict(protected),
+        alphas=config.scoring.alphas,
+        blur=None if blur is None else [tensor_hash(blur.psf), blur.noise_sd, blur.planes],
+        seed=config.seed,
+    )
     knowledge: Knowledge | None = None
     if site.store.facts(key) is None:
         clean = {name: site.there(site.part(name).photos) for name in PARTS[:2]}

@@ -30,11 +30,14 @@ def perceptual_hashes(faces: FaceSet) -> NDArray[np.uint8]:
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     thumbnails = [
         functional.interpolate(
-            (part.float() * weights).sum(1, keepdim=True), size=(_THUMBNAIL, _THUMBNAIL), mode="bilinear",
-            align_corners=False, antialias=True,
+            (part.float() * weights).sum(1, keepdim=True),
+            size=(_THUMBNAIL, _THUMBNAIL),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
         )
         for part in faces.images.split(256)
-    ]  # fmt: skip
+    ]
     waves = dctn(torch.cat(thumbnails)[:, 0].double().numpy(), axes=(1, 2), norm="ortho")
     low = waves[:, :_BLOCK, :_BLOCK].reshape(len(waves), -1)[:, 1:]
     return np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)

@@ -245,9 +245,13 @@ def _from_nothing(
     site: Site, budget: TrainingBudget, train: Photos, probes: Photos, countermeasure: str
 ) -> list[float]:
     key = content_key(
-        "victim", __name__, countermeasure=countermeasure, budget=vars(budget), seed=site.config.seed,
+        "victim",
+        __name__,
+        countermeasure=countermeasure,
+        budget=vars(budget),
+        seed=site.config.seed,
         pictures=[tensor_hash(one.faces.images, one.points5, one.identity) for one in (train, probes)],
-    )  # fmt: skip
+    )
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         people, labels = torch.unique(train.identity, return_inverse=True)

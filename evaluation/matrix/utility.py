@@ -38,10 +38,19 @@ Found = tuple[dict[str, float], dict[str, str]]
 #: Columns of the result table that come from here; see :func:`gender`, :func:`expression`, :func:`landmarks` and
 #: :func:`realism`. The numbers of photographs are None where nothing was read.
 COLUMNS = (
-    "gender_agreement", "gender_balanced_agreement", "gender_accuracy", "gender_accuracy_clean",
-    "expression_unchanged", "expression_agreement", "nme_clean", "nme_increase", "utility_photos",
-    "kid", "kid_sd", "kid_photos",
-)  # fmt: skip
+    "gender_agreement",
+    "gender_balanced_agreement",
+    "gender_accuracy",
+    "gender_accuracy_clean",
+    "expression_unchanged",
+    "expression_agreement",
+    "nme_clean",
+    "nme_increase",
+    "utility_photos",
+    "kid",
+    "kid_sd",
+    "kid_photos",
+)
 
 
 @dataclass(frozen=True)

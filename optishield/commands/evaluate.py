@@ -121,33 +121,39 @@ def evaluate(
         faces = str(photo_folder(Path(faces)))
     from evaluation.config import EvaluateConfig
     from optishield.progress import choose_progress
-    from optishield.run.folder import RunFolder, stored_config
+    from optishield.run.folder import stored_config
     from optishield.run.settings import layered
 
     def start(name: str) -> EvaluateConfig:
         return EvaluateConfig.for_tier(name) if preset is None else EvaluateConfig.for_preset(preset, name)
 
     resolved = layered(
-        EvaluateConfig, key="tier", names=list(Tier), start=start, chosen=tier, default=Tier.standard,
+        EvaluateConfig,
+        key="tier",
+        names=list(Tier),
+        start=start,
+        chosen=tier,
+        default=Tier.standard,
         base=stored_config(resume, EvaluateConfig) if resume is not None and tier is None else None,
-        toml_path=config, sets=sets or [],
+        toml_path=config,
+        sets=sets or [],
         options={
-            "protectors": _names(protectors), "attackers": _attackers(attackers), "recognisers": _names(recognisers),
-            "faces": faces, "preset": preset, "seed": seed, "workers": workers, "engine": engine,
+            "protectors": _names(protectors),
+            "attackers": _attackers(attackers),
+            "recognisers": _names(recognisers),
+            "faces": faces,
+            "preset": preset,
+            "seed": seed,
+            "workers": workers,
+            "engine": engine,
         },
-    )  # fmt: skip
+    )
     if encoder is not None:
         resolved = resolved.with_optics(_encoder(encoder, resolved))
     _refuse_early(resolved)
     chosen = chosen_device(device)
 
-    seeds = {"seed": resolved.seed}
-    if resume is not None:
-        run = RunFolder.resume(resume, config=resolved, command=sys.argv, seeds=seeds, may_differ=_MAY_DIFFER_ON_RESUME)
-    else:
-        slug = "-".join(word for word in (resolved.tier, resolved.preset, f"seed{resolved.seed}") if word)
-        run = RunFolder.create(verb="evaluate", slug=slug, config=resolved, command=sys.argv, seeds=seeds, out=out)
-
+    run = _open_folder(resolved, resume, out)
     from evaluation.run import evaluate as job
     from protectors.registry import make_protector
 
@@ -167,6 +173,17 @@ def evaluate(
         say(f"interrupted; continue with: optishield evaluate --resume {run.path}")
         raise
     _finish(run, summary, json_output)
+
+
+def _open_folder(config: EvaluateConfig, resume: Path | None, out: Path | None) -> RunFolder:
+    """The run folder: the one to go on with, or a new one."""
+    from optishield.run.folder import RunFolder
+
+    seeds = {"seed": config.seed}
+    if resume is not None:
+        return RunFolder.resume(resume, config=config, command=sys.argv, seeds=seeds, may_differ=_MAY_DIFFER_ON_RESUME)
+    slug = "-".join(word for word in (config.tier, config.preset, f"seed{config.seed}") if word)
+    return RunFolder.create(verb="evaluate", slug=slug, config=config, command=sys.argv, seeds=seeds, out=out)
 
 
 def _names(given: Sequence[str] | None) -> list[str] | None:

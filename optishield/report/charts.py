@@ -134,10 +134,25 @@ def _names(axes: Axes, points: Sequence[Point], line: float) -> None:
     order = sorted(points, key=lambda p: (p.left, -p.quality))
     for point, height in zip(order, spread([p.left for p in order], line, 1.02), strict=True):
         name = point.name if len(point.name) <= _LONGEST else f"{point.name[: _LONGEST - 1]}…"
-        axes.annotate(name, (point.quality, point.left), xytext=(edge, height), textcoords="data", va="center",
-                      fontsize=12 if point.colour == OURS else 11, color=INK if point.colour == OURS else MUTED,
-                      annotation_clip=False, arrowprops={"arrowstyle": "-", "color": point.colour, "alpha": 0.45,
-                      "linewidth": 0.7, "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)})  # fmt: skip
+        axes.annotate(
+            name,
+            (point.quality, point.left),
+            xytext=(edge, height),
+            textcoords="data",
+            va="center",
+            fontsize=12 if point.colour == OURS else 11,
+            color=INK if point.colour == OURS else MUTED,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": point.colour,
+                "alpha": 0.45,
+                "linewidth": 0.7,
+                "shrinkA": 2,
+                "shrinkB": 5,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def det(name: str, protector: str, fmr: NDArray[np.floating], curves: Sequence[Det]) -> Markup:
