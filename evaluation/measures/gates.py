@@ -126,19 +126,6 @@ def _regained(name: str, attacker: str, rank1: float | None, clean_rank1: float)
     return Gate(name, share >= REGAINED - 1e-9, reason, {"rank1": rank1, "clean_rank1": clean_rank1, "share": share})
 
 
-def controls(parts: Sequence[Gate]) -> Gate:
-    """Gate 3: all controls at once; the reason is that of the first which did not pass."""
-    if not parts:
-        return Gate("controls", None, "no control was run")
-    open_ = [part for part in parts if not part.passed]
-    # A failure says more than a control that was not run.
-    open_.sort(key=lambda part: part.passed is None)
-    passed = open_[0].passed if open_ else True
-    reason = f"{open_[0].name}: {open_[0].reason}" if open_ else f"{len(parts)} controls behave as they must"
-    figures = {part.name: math.nan if part.passed is None else float(part.passed) for part in parts}
-    return Gate("controls", passed, reason, figures)
-
-
 def certificate(attacks: Mapping[str, tuple[float, float]]) -> Gate:
     """Gate 4: no attack succeeds more often than the certificate allows; otherwise one of the two has a bug.
 
@@ -237,7 +224,7 @@ def verdict(gates: Sequence[Gate], psr_net: Interval | None, identities: int) ->
     """Turn gates and the net protection under the worst attacker into a verdict.
 
     Args:
-        gates: All five gates.
+        gates: All gates that the verdict rests on.
         psr_net: Protection under the worst attacker; its ``low`` should be the least of all
             (:func:`evaluation.measures.statistics.least_protection`). None if nobody was matched clean.
         identities: Number of tested people.
