@@ -78,8 +78,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
 
 
-def _apart(first: Detection, second: Detection) -> float:
-    """Angle in degrees between the rolls of two faces, 0..180."""
+def turned(first: Detection, second: Detection) -> float:
+    """By how many degrees one face is turned against another, 0..180."""
     return abs((first.roll_deg - second.roll_deg + 180) % 360 - 180)
 
 
@@ -148,9 +148,9 @@ class FaceDetector:
         best = max(seen, key=lambda one: one.score)
         # Once more as it is turned, since the turns are coarse.
         again = self.look(image, best, best.roll_deg)
-        if again is not None and again.score >= best.score - SURE_MARGIN and _apart(again, best) < _OTHER_TURN_DEG:
+        if again is not None and again.score >= best.score - SURE_MARGIN and turned(again, best) < _OTHER_TURN_DEG:
             best = again
-        others = [one.score for one in seen if _apart(one, best) > _OTHER_TURN_DEG]
+        others = [one.score for one in seen if turned(one, best) > _OTHER_TURN_DEG]
         # Nearly all faces in photographs are upright, so only the others must stand out.
         if abs(best.roll_deg) > _OTHER_TURN_DEG and others and best.score < max(others) + SURE_MARGIN:
             raise UnsureError(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from faces.alignment import similarity
-from faces.detection import Detection, FaceDetector, read_image
+from faces.detection import Detection, FaceDetector, read_image, turned
 from faces.errors import FacesError
 from faces.files import PHOTO_SUFFIXES, named_like_photo
 from faces.samples import FaceSet, linear_to_srgb, srgb_to_linear
@@ -28,6 +28,9 @@ FRAME_POINTS = ((0.3675, 0.410), (0.6325, 0.410), (0.500, 0.564), (0.392, 0.700)
 
 #: A face is refused if it would have to be enlarged by more than this.
 LARGEST_ENLARGEMENT = 2.0
+
+#: A face of which the detector saw another roll at first, by so many degrees, is refused.
+MOST_TURNED_DEG = 30.0
 
 #: Landmarks of the iBUG order that a five-point detector delivers: nose tip and mouth corners.
 KNOWN_LANDMARKS = {30: 2, 48: 3, 54: 4}
@@ -212,8 +215,15 @@ def _load_photo(file: Path, person: str, size: int, detector: FaceDetector) -> _
     found = detector.detect(image)
     if not found:
         raise FacesError(f"No face was found in {file}; take a photograph that shows the face from the front.")
+    face = _central(found, image)
     try:
-        frame, points, padding = crop_face(image, _central(found, image).points5, size)
+        settled = detector.settle(image, face)
+        if turned(settled, face) > MOST_TURNED_DEG:
+            raise FacesError(
+                f"the face is turned by {settled.roll_deg:.0f} degrees, and the detector puts its eyes and mouth at "
+                "wrong places; turn the photograph upright"
+            )
+        frame, points, padding = crop_face(image, face.points5, size)
     except FacesError as error:
         raise FacesError(f"{file}: {error}.") from error
     return _Photo(file, person, frame, points, padding)

@@ -130,6 +130,26 @@ def test_bad_photographs_are_collected_with_their_reasons(folder: Path, heads: F
     assert loaded.faces.capture.tolist() == [0, 1, 2, 0, 1, 2, 3, 0, 1]
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_photograph_that_lies_turned_is_refused_and_not_taken_askew(
+    folder: Path, heads: FaceSet, detector: FaceDetector, turns: int
+) -> None:
+    image = np.ascontiguousarray(np.rot90(heads.images[0].permute(1, 2, 0).numpy(), turns))
+    path = _write(folder / "Person_A" / "turned.png", image)
+    loaded = load_folder(folder, 32, detector=detector)
+    assert path not in loaded.files
+    (reason,) = [refusal.reason for refusal in loaded.refused if refusal.file == path]
+    # Where the detector sees nothing at all, it says so.
+    assert "turn the photograph upright" in reason or "No face was found" in reason
+
+
+def test_kinds_of_photographs_that_cannot_be_read_are_named(folder: Path, detector: FaceDetector) -> None:
+    (folder / "Person_A" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    loaded = load_folder(folder, 32, detector=detector)
+    assert [refusal.file.name for refusal in loaded.refused] == ["phone.HEIC"]
+    assert loaded.refused[0].reason.endswith("convert it to JPEG or PNG.")
+
+
 def test_strict_raises_at_the_first(folder: Path, heads: FaceSet, detector: FaceDetector) -> None:
     single = _write(folder / "Person_0" / "single.png", heads.images[0])
     with pytest.raises(FacesError, match=r"Person_0 has 1 usable photographs of 1, but 2 are needed; add photographs"):
@@ -167,6 +187,9 @@ class _TwoFaces:
         edge = Detection(np.array([0, 0, 80, 80], np.float32), (unit * 90 + 40).astype(np.float32), 0.9)
         middle = Detection(np.array([75, 75, 50, 50], np.float32), (unit * 64 + 99.5).astype(np.float32), 0.9)
         return [edge, middle]
+
+    def settle(self, image: np.ndarray, face: Detection) -> Detection:
+        return face
 
 
 def test_of_several_faces_the_middle_one_counts(tmp_path: Path) -> None:
