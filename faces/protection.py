@@ -6,7 +6,7 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -172,3 +172,15 @@ class Enrolling(Protocol):
             ValueError: Something else was given; a subclass of it that names what is wrong.
         """
         ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A protector that tells while it works how far it is; optional.
+
+    Attributes:
+        watch: Set by whoever wants to know, and called with the share of the present ``fit`` or ``protect`` that is
+            done, rising to 1; None for nobody.
+    """
+
+    watch: Callable[[float], None] | None

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from faces.protection import Protector
+from faces.protection import Protector, Watched
 from ground.errors import one_line
 from photos.frames import Frame, Pixels
 
 #: Faces that a method gets at a time.
 BATCH_FACES = 16
+
+#: Steps of a face on a display.
+FACE_STEPS = 100
 
 #: Errors of a method that can be the fault of what it was given: values and shapes, numbers that overflow or cannot be
 #: inverted, and memory. Others are defects of the method and end the command.
@@ -30,6 +33,31 @@ class Failed:
     """
 
     reason: str
+
+
+class Shares:
+    """Hands on how far some work is, in whole steps, and none of them twice where a part of the work is done again.
+
+    Args:
+        steps: Steps of the whole work.
+        done: Called with the number of steps that have just been finished.
+    """
+
+    def __init__(self, steps: int, done: Callable[[int], None]) -> None:
+        self._steps, self._done = steps, done
+        self._told = 0
+
+    def __call__(self, share: float) -> None:
+        """The share of the work, 0..1, that is done by now."""
+        now = int(share * self._steps)
+        if now > self._told:
+            self._done(now - self._told)
+            self._told = now
+
+
+def _part(told: Callable[[float], None], begin: float, size: float) -> Callable[[float], None]:
+    """Tells of a part of some work as a share of the whole."""
+    return lambda share: told(begin + share * size)
 
 
 class FaceWork:
@@ -55,25 +83,33 @@ class FaceWork:
 
         Args:
             frames: Faces that are protected together.
-            done: Called with the number of faces that have just been finished.
+            done: Called with the number of steps that have just been finished; each face has :data:`FACE_STEPS`.
         """
         result: dict[int, Pixels | Failed] = {}
         for px in sorted({len(frame.pixels) for frame in frames}):
             rows = [row for row, frame in enumerate(frames) if len(frame.pixels) == px]
             for start in range(0, len(rows), BATCH_FACES):
                 part = rows[start : start + BATCH_FACES]
-                result.update(zip(part, self._batch([frames[row] for row in part], part), strict=True))
-                done(len(part))
+                told = Shares(len(part) * FACE_STEPS, done)
+                result.update(zip(part, self._batch([frames[row] for row in part], part, told), strict=True))
+                told(1.0)
         return [result[row] for row in range(len(frames))]
 
-    def _batch(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Pixels | Failed]:
+    def _batch(
+        self, frames: Sequence[Frame], numbers: Sequence[int], told: Callable[[float], None]
+    ) -> list[Pixels | Failed]:
+        if isinstance(self._protector, Watched):
+            self._protector.watch = told
         try:
             return self._together(frames, numbers)
         except _OF_THE_INPUT as error:
             if len(frames) == 1:
                 return [Failed(_reason(error))]
         # One of them is at fault, and which one is not always said.
-        return [self._batch([frame], [number])[0] for frame, number in zip(frames, numbers, strict=True)]
+        found: list[Pixels | Failed] = []
+        for frame, number in zip(frames, numbers, strict=True):
+            found += self._batch([frame], [number], _part(told, len(found) / len(frames), 1 / len(frames)))
+        return found
 
     def _together(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Pixels | Failed]:
         images = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(self._device)

@@ -26,7 +26,7 @@ from photos.frames import (
     paste,
     smallest_eye_distance,
 )
-from photos.isolation import BATCH_FACES, FaceWork, Failed
+from photos.isolation import BATCH_FACES, FACE_STEPS, FaceWork, Failed
 from photos.metadata import Keep
 from photos.paths import Job
 from photos.results import FaceResult, Outcome, PhotoResult
@@ -189,7 +189,8 @@ class PhotoProtection:
             return
         frames = [frame for one in photos for frame in one.frames.values()]
         names = photos[0].job.file.name + (f" and {len(photos) - 1} more" if len(photos) > 1 else "")
-        with progress.stage(printable(f"{names}: faces"), len(frames)) as stage:
+        faces = f"{len(frames)} faces" if len(frames) > 1 else "1 face"
+        with progress.stage(printable(f"{names}: {faces} in hundredths"), FACE_STEPS * len(frames)) as stage:
             protected = iter(self._work.protected(frames, stage.advance))
         for one in photos:
             self._write(one, {place: next(protected) for place in one.frames}, done)

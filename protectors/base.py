@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
@@ -89,6 +90,8 @@ class PhotoProtector(ABC):
         declaration: the declaration with its settings.
         blur: the optics that an attacker may know.
         target: the people whom protected photos should resemble.
+        watch: Called while :meth:`fit` or :meth:`protect` works, with the share of the work that is done, 0..1; see
+            :class:`faces.protection.Watched`.
     """
 
     about: ClassVar[Declaration]
@@ -97,6 +100,9 @@ class PhotoProtector(ABC):
     declaration: Declaration
     blur: KnownBlur | None = None
     target: Target | None = None
+    watch: Callable[[float], None] | None = None
+    # Which share of the work the part at hand is: where it begins, and how large it is.
+    _at: tuple[float, float] = (0.0, 1.0)
 
     def __init__(self, surrogates: tuple[str, ...], /, **settings: float | str | None) -> None:
         given = tuple((name, str(value)) for name, value in settings.items() if value is not None)
@@ -122,6 +128,7 @@ class PhotoProtector(ABC):
             ProtectorError: If the photos are not what they must be.
         """
         self._check(images, points5, identity)
+        self._at = (0.0, 1.0)
         self.prepare(images, points5, identity, generator)
 
     def protect(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
@@ -137,12 +144,21 @@ class PhotoProtector(ABC):
         parts = zip(images.split(self.chunk), points5.split(self.chunk), identity.split(self.chunk), strict=True)
         done: list[Tensor] = []
         for part in parts:
+            self._at = (sum(map(len, done)) / len(images), len(part[0]) / len(images))
             try:
                 done.append(self._saved(part[0], self.change(*part, generator)))
             except FaceFailed as error:
                 # A part counts its photos from 0, whoever called counts those of the batch.
                 raise FaceFailed(sum(map(len, done)) + error.index, error.reason) from error
         return torch.cat(done)
+
+    def steps(self, count: int) -> Iterator[int]:
+        """The numbers of the steps of an iteration, from 0; whoever watches is told after each."""
+        begin, size = self._at
+        for step in range(count):
+            yield step
+            if self.watch is not None:
+                self.watch(begin + size * (step + 1) / count)
 
     def _check(self, images: Tensor, points5: Tensor, identity: Tensor) -> None:
         name, count = self.about.name, len(images)

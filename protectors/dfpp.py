@@ -189,7 +189,7 @@ class Dfpp(PhotoProtector):
         def delta() -> Tensor:
             return canvas.greyed(limit * torch.tanh(decoder(given)) * face.area)
 
-        for _ in range(self._steps):
+        for _ in self.steps(self._steps):
             with torch.enable_grad():
                 after = canvas.add(delta()).clamp(0, 1)
                 loss = self._structure * face.structure(after) + self._makeup * face.makeup(after)

@@ -235,7 +235,7 @@ class Fawkes(PhotoProtector):
         argument = torch.atanh((before - 0.5) * TANH)
         best, highest = torch.zeros_like(before), before.new_full((len(before),), -torch.inf)
         weight, outside = before.new_ones(len(before)), before.new_ones(len(before))
-        for step in range(self._steps):
+        for step in self.steps(self._steps):
             if self._name == "released-0.3" and step > 1 and (step - 1) % max(1, self._steps // 3) == 0:
                 optimiser.param_groups[0]["lr"] *= DECAY
             with torch.enable_grad():

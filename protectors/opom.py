@@ -140,7 +140,7 @@ class Opom(PersonProtector):
         climb = Climb(canvas, points5, objective, generator, eot=self._eot, diversity=self._diversity)
         momentum = Momentum(self._momentum)
         delta = inside * drawing.around_zero(inside.shape, generator, inside) * (self._levels / TOP_LEVEL)
-        for step in range(self._steps):
+        for step in self.steps(self._steps):
             hull = "centre" if self._hull == "convex" and step < self._centre_steps else self._hull
             direction = momentum(person_mean(climb.gradient(delta[people]), people)).sign()
             moved = delta + inside * direction * (STEP_LEVELS / TOP_LEVEL)

@@ -158,7 +158,7 @@ class PersonCloak(PersonProtector):
         climb = Climb(canvas, points5, objective, generator, eot=self._eot)
         masks = unit_l2(drawing.normal((count * variants, 3, SIDE_PX, SIDE_PX), generator, images))
         direction = torch.zeros_like(masks)
-        for step in range(self._steps):
+        for step in self.steps(self._steps):
             rows = people * variants + dealt(people, variants, generator)
             moved = masks.clone().requires_grad_()
             with torch.enable_grad():

@@ -112,7 +112,7 @@ class PhotoCloak(PhotoProtector):
         delta = canvas.project(drawing.normal(before.shape, generator, before) * (START_SD_LEVELS / TOP_LEVEL))
         optimiser = torch.optim.Adam([delta.requires_grad_()], lr=self._rate)
         best, most = torch.zeros_like(before), before.new_full((len(images),), -torch.inf)
-        for step in range(self._steps):
+        for step in self.steps(self._steps):
             if step == int(LATE * self._steps):
                 optimiser.param_groups[0]["lr"] = self._rate * LATE_RATE
             value, slope = climb.evaluated(delta)

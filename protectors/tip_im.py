@@ -162,7 +162,7 @@ class TipIm(PhotoProtector):
             working = self._working.to(images.device)
             goals = self._surrogates.embed(working.images, working.points5)
         delta, momentum = canvas.zeros(), canvas.zeros()
-        for step in range(self._steps):
+        for step in self.steps(self._steps):
             gradients = [torch.zeros_like(delta) for _ in goals[0]]
             for view in range(max(1, self._eot)):
                 draw = step * self._eot + view

@@ -46,10 +46,11 @@ def enroll(
     import torch
 
     from faces.detection import FaceDetector
-    from faces.protection import Enrolling
+    from faces.protection import Enrolling, Watched
     from optishield.progress import choose_progress
     from photos.enrolments import Enrolment, write_enrolment
     from photos.frames import FRAME_PX
+    from photos.isolation import Shares
     from protectors.registry import make_protector
 
     protector = make_protector(method)
@@ -72,7 +73,10 @@ def enroll(
     points5 = torch.stack([torch.from_numpy(frame.points5) for frame in frames]).to(computing)
     person = torch.zeros(len(frames), dtype=torch.int64, device=computing)
     start = time.perf_counter()
-    with progress.stage(f"{name}: making the mask from {len(frames)} photos"):
+    with progress.stage(f"{name}: making the mask from {len(frames)} photos, in percent", 100) as stage:
+        told = Shares(100, stage.advance)
+        if isinstance(protector, Watched):
+            protector.watch = told
         protector.fit(images, points5, person, torch.Generator().manual_seed(seed))
     seconds = time.perf_counter() - start
     write_enrolment(

@@ -136,7 +136,8 @@ def test_folders_keep_their_layout_and_a_seed_its_bits(heads: np.ndarray, capsys
     assert out.splitlines()[0].split() == ["photo", "faces", "protected", "result"]
     assert out.splitlines()[1].split() == ["in/x/a.png", "1", "1", "first/x/a.png"]
     assert [line.partition("] ")[2] for line in err.splitlines()[:3]] == [
-        "protecting photos (2 steps)", "a.png: faces (1 steps)", "b.jpg: faces (1 steps)",
+        "protecting photos (2 steps)", "a.png: 1 face in hundredths (100 steps)",
+        "b.jpg: 1 face in hundredths (100 steps)",
     ]  # fmt: skip
 
 
