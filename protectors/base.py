@@ -102,7 +102,7 @@ class PhotoProtector(ABC):
     target: Target | None = None
     watch: Callable[[float], None] | None = None
     # Which share of the work the part at hand is: where it begins, and how large it is.
-    _at: tuple[float, float] = (0.0, 1.0)
+    _work_part: tuple[float, float] = (0.0, 1.0)
 
     def __init__(self, surrogates: tuple[str, ...], /, **settings: float | str | None) -> None:
         given = tuple((name, str(value)) for name, value in settings.items() if value is not None)
@@ -128,7 +128,7 @@ class PhotoProtector(ABC):
             ProtectorError: If the photos are not what they must be.
         """
         self._check(images, points5, identity)
-        self._at = (0.0, 1.0)
+        self._work_part = (0.0, 1.0)
         self.prepare(images, points5, identity, generator)
 
     def protect(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
@@ -144,7 +144,7 @@ class PhotoProtector(ABC):
         parts = zip(images.split(self.chunk), points5.split(self.chunk), identity.split(self.chunk), strict=True)
         done: list[Tensor] = []
         for part in parts:
-            self._at = (sum(map(len, done)) / len(images), len(part[0]) / len(images))
+            self._work_part = (sum(map(len, done)) / len(images), len(part[0]) / len(images))
             try:
                 done.append(self._saved(part[0], self.change(*part, generator)))
             except FaceFailed as error:
@@ -154,7 +154,7 @@ class PhotoProtector(ABC):
 
     def steps(self, count: int) -> Iterator[int]:
         """The numbers of the steps of an iteration, from 0; whoever watches is told after each."""
-        begin, size = self._at
+        begin, size = self._work_part
         for step in range(count):
             yield step
             if self.watch is not None:
