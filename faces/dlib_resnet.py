@@ -18,7 +18,7 @@ CHIP_POINTS = ((47.55, 46.60), (100.48, 46.60), (74.01, 76.56), (50.41, 103.02),
 _STAGES = ((32, 3), (64, 3), (128, 2), (256, 2))
 
 
-class _Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut; when it halves the map, the shortcut is an average over 2 x 2 cells.
 
     Branches of unequal size or width are padded with zeros, at the right, the bottom and the end.
@@ -31,6 +31,7 @@ class _Residual(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (N, width, H', W') of maps (N, channels, H, W); H' is about H / stride."""
         y = self.conv2(functional.relu(self.conv1(x)))
         if self.stride == 2:
             x = functional.avg_pool2d(x, 2)
@@ -62,13 +63,13 @@ class DlibResNet(nn.Module):
         for width, count in _STAGES:
             if width > 32:
                 names.append(f"conv{width}_down")
-                self.add_module(names[-1], _Residual(channels, width, 2))
+                self.add_module(names[-1], ResidualBlock(channels, width, 2))
             for k in range(1, count + 1):
                 names.append(f"conv{width}_{k}")
-                self.add_module(names[-1], _Residual(width, width, 1))
+                self.add_module(names[-1], ResidualBlock(width, width, 1))
             channels = width
         names.append("conv256_down_out")
-        self.add_module(names[-1], _Residual(channels, channels, 2))
+        self.add_module(names[-1], ResidualBlock(channels, channels, 2))
         self._order = tuple(names)
         self.fc = nn.Linear(channels, self.embedding_dim, bias=False)
 

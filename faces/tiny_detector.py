@@ -108,7 +108,7 @@ class TinyFaceDetector:
             raise FacesError(f"The detector takes (H, W, 3) uint8 RGB images, got {image.shape} of {image.dtype}.")
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
         boxes, scores = self._views(pixels)
-        chosen = _strongest(boxes, scores, self._threshold)
+        chosen = strongest(boxes, scores, self._threshold)
         if not len(chosen):
             return []
         found = boxes[chosen]
@@ -147,7 +147,7 @@ class TinyFaceDetector:
         return points
 
 
-def _strongest(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+def strongest(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
     """Indices of the boxes (B, 4) that remain of those above the threshold, strongest first."""
     order = torch.argsort(scores, descending=True)
     order = order[scores[order] > threshold]
@@ -160,7 +160,7 @@ def _strongest(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> t
         shared = (high - low).clamp_min(0).prod(-1)
         union = boxes[best, 2:].prod() + boxes[order, 2:].prod(-1) - shared
         order = order[shared <= _LARGEST_OVERLAP * union]
-    return torch.tensor(kept, dtype=torch.int64)
+    return torch.tensor(kept, dtype=torch.int64, device=boxes.device)
 
 
 def load_tiny_yolo(path: Path | None = None) -> TinyYolo:

@@ -178,7 +178,7 @@ class Dfpp(PhotoProtector):
         """Made-up photos; see :meth:`PhotoProtector.change`."""
         images = images.detach()
         canvas = Canvas(images, points5, levels=self._levels)
-        face = _Face(images, points5, self._reference.to(images.device))
+        face = MadeUpFace(images, points5, self._reference.to(images.device))
         decoder = UntrainedDecoder(face.condition, generator)
         noise = drawing.uniform((len(images), NOISE, *images.shape[-2:]), generator, images)
         given = torch.cat((images - 0.5, noise - 0.5), 1)
@@ -223,7 +223,7 @@ class Dfpp(PhotoProtector):
         return tuple(functional.normalize(vectors.mean(0), dim=0) for vectors in found)
 
 
-class _Face:
+class MadeUpFace:
     """Photos, the makeup that each should wear, and the losses that compare a result with both.
 
     Args:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from faces.dlib_resnet import DlibResNet, _Residual, load_dlib_resnet
+from faces.dlib_resnet import DlibResNet, ResidualBlock, load_dlib_resnet
 from faces.errors import FacesError
 from faces.face_api import (
     CHIP_POINTS,
@@ -147,7 +147,7 @@ def test_same_padding_by_hand(size: int) -> None:
 
 
 def test_residual_block_pads_the_smaller_branch_by_hand() -> None:
-    block = _Residual(1, 2, 2)
+    block = ResidualBlock(1, 2, 2)
     with torch.no_grad():
         for conv in (block.conv1, block.conv2):
             conv.weight.zero_()

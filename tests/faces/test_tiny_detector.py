@@ -13,7 +13,7 @@ from faces.errors import FacesError
 from faces.face_api import LandmarkNet68, load_landmark_net
 from faces.samples import FaceSet, five_points, interocular
 from faces.synthetic import generate
-from faces.tiny_detector import TinyFaceDetector, TinyYolo, _strongest, load_tiny_yolo
+from faces.tiny_detector import TinyFaceDetector, TinyYolo, load_tiny_yolo, strongest
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_of_overlapping_boxes_the_strongest_remains() -> None:
     # Against the first box: the second shares 80 of 120 (.67: dropped), the third 50 of 150 (.33: kept).
     boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 10, 10], [5, 0, 10, 10], [40, 0, 10, 10], [60, 0, 10, 10]])
     scores = torch.tensor([0.8, 0.7, 0.6, 0.9, 0.2])
-    assert _strongest(boxes, scores, 0.5).tolist() == [3, 0, 2]
-    assert _strongest(boxes, scores, 0.95).tolist() == []
+    assert strongest(boxes, scores, 0.5).tolist() == [3, 0, 2]
+    assert strongest(boxes, scores, 0.95).tolist() == []
 
 
 def test_bad_input_is_refused() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from faces.samples import five_points
 from faces.synthetic import generate
 from protectors import makeup
-from protectors.dfpp import NOISE, Dfpp, UntrainedDecoder, _Face
+from protectors.dfpp import NOISE, Dfpp, MadeUpFace, UntrainedDecoder
 from protectors.errors import ProtectorError
 
 SIDE = 112
@@ -214,7 +214,7 @@ def test_likeness_to_the_target_rises_with_the_steps(heads: tuple[Tensor, Tensor
 def test_skin_keeps_its_brightness(heads: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     images, points5, _, _ = heads
     dark = images * 0.4
-    face = _Face(dark, points5, Dfpp()._reference)
+    face = MadeUpFace(dark, points5, Dfpp()._reference)
     skin = face._masks[:, :1] > 0.5
     luma = torch.tensor(makeup.LUMA)[:, None, None]
     for photo in range(2):
