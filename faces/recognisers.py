@@ -118,7 +118,7 @@ class SFace(nn.Module):
         result.backbone = nn.Sequential(*units)
         # The norm of the last feature map is an affine map per channel, hence part of the linear layer behind it:
         # a 1 x 1 depthwise convolution with the same numbers shows its gain and shift.
-        affine = fuse_conv_bn_eval(_identity_conv(norm.num_features), norm)
+        affine = fuse_conv_bn_eval(_identity_conv(norm.num_features).to(norm.weight.device), norm)
         linear = result.project
         with torch.no_grad():
             per_cell = linear.weight.view(self.embedding_dim, -1, 49)
