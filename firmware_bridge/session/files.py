@@ -127,7 +127,7 @@ def read_model(path: Path, model: type[Model]) -> Model:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise SessionError(f"{path} cannot be read: {describe_os_error(error)}") from error
+        raise SessionError(describe_os_error(error)) from error
     try:
         value = toml_of(data, str(path)) if path.suffix == ".toml" else json_of(data, str(path))
     except GroundError as error:

@@ -279,8 +279,8 @@ def test_a_driver_that_does_not_exist_is_a_mistake_in_the_file(capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("bench.toml", None, "bench.toml cannot be read: bench.toml: No such file or directory; check the path."),
-        ("plan.toml", None, "plan.toml cannot be read: plan.toml: No such file or directory; check the path."),
+        ("bench.toml", None, "bench.toml: No such file or directory; check the path."),
+        ("plan.toml", None, "plan.toml: No such file or directory; check the path."),
         ("bench.toml", "name = 3", "bench.toml is not as it must be: name: Input should be a valid string; origin: "),
         ("bench.toml", "name = ", "bench.toml is no valid TOML: Invalid value (at end of document)"),
         ("plan.toml", PLAN.replace("bits = 12", "bits = 99"), "plan.toml is not as it must be: bits: Input should be"),
