@@ -75,7 +75,7 @@ def test_a_mask_that_is_not_the_one_that_was_designed_is_refused_at_once(
     message = capsys.readouterr().err.strip()
     assert message.count("\n") == 0
     assert words.split(" \\(")[0] in message
-    assert "put it back, or delete" in message
+    assert "design.json" in message
     with RunFolderOpen(designed) as run, pytest.raises(CodesignError, match=words):
         train_mask(CONFIG, run, resume=False, progress=None)  # type: ignore[arg-type]
 
@@ -120,3 +120,11 @@ def test_a_run_stays_on_the_kind_of_device_that_it_was_begun_on(designed: Path, 
         run.mark_stage("faces", {})
         with pytest.raises(GroundError, match="was begun on cpu"):
             train_mask(CONFIG, run, resume=False, progress=None, device="cuda")  # type: ignore[arg-type]
+
+
+def test_the_option_reaches_the_job(
+    designed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optishield.console.choose", lambda name: torch.device({"cuda": "cuda:0"}.get(name, name)))
+    assert main(["train-mask", "--resume", str(designed), "--quiet", "--device", "cuda"]) == 3
+    assert "was begun on cpu and figures would not be the same on cuda" in capsys.readouterr().err
