@@ -26,19 +26,26 @@ def people() -> FaceSet:
 
 
 @pytest.mark.parametrize("kind", ["free-form", "zernike"])
-def test_mask_and_adversaries_are_trained_on_the_device(kind: str, device: torch.device, people: FaceSet) -> None:
+def test_mask_and_adversaries_are_trained_on_another_device(
+    kind: str, other_device: torch.device, people: FaceSet
+) -> None:
     changed = CONFIG.mask.model_copy(update={"kind": kind, "cells": 6, "terms": 6})
     config = CONFIG.model_copy(update={"mask": changed})
-    trainer = Trainer(config, geometry_of(config.optics), exposure_of(config.sensor), people, 0, device)
+    trainer = Trainer(config, geometry_of(config.optics), exposure_of(config.sensor), people, 0, other_device)
     twin = Trainer(config, geometry_of(config.optics), exposure_of(config.sensor), people, 0, torch.device("cpu"))
     assert torch.equal(trainer.batch().cpu(), twin.batch())
     for name, value in trainer.state().items():
-        assert value.device.type == ("cpu" if name == "generator" else device.type), name
+        assert value.device.type == ("cpu" if name == "generator" else other_device.type), name
         assert torch.equal(value.cpu(), twin.state()[name]), name
     trainer.step(move_mask=False)
     logged = trainer.step(move_mask=True)
     assert all(math.isfinite(value) for value in logged.values())
-    again = Trainer(config, geometry_of(config.optics), exposure_of(config.sensor), people, 0, device)
+
+
+def test_training_goes_on_from_its_state(device: torch.device, people: FaceSet) -> None:
+    geometry, exposure = geometry_of(CONFIG.optics), exposure_of(CONFIG.sensor)
+    trainer, again = (Trainer(CONFIG, geometry, exposure, people, seed, device) for seed in (0, 1))
+    trainer.step(move_mask=True)
     again.load({name: value.cpu() for name, value in trainer.state().items()})
     assert again.validate(people) == trainer.validate(people)
     assert {value.device.type for value in again.mask.parameters()} == {device.type}

@@ -151,6 +151,6 @@ def test_killed_run_goes_on_to_the_same_figures_with_other_workers_and_threads(
 
 def test_finished_run_is_not_done_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = figures(finished)
-    monkeypatch.setattr("codesign.run.design_mask", None)
+    monkeypatch.setattr("codesign.run.Designer", None)
     assert main(["train-mask", "--resume", str(finished), "--quiet"]) == 0
     assert figures(finished) == before
