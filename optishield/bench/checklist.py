@@ -68,7 +68,7 @@ class Guide:
                 self._wait("Enter when done")
             gate = check()
             self._console.print(gate_text(gate))
-            if gate.passed or self._yes or self._wait("Enter to try again, q to stop") == "q":
+            if gate.passed is not False or self._yes or self._wait("Enter to try again, q to stop") == "q":
                 self.gates.append(gate)
                 return gate.passed is not False
 
