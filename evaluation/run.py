@@ -242,7 +242,7 @@ def _judge(state: Stages, faces: Faces) -> Summary:
         preset=config.preset,
         seed=config.seed,
         identities=faces.identities,
-        facts=(_splits(faces),),
+        facts=(_splits(faces), *_left(found.protected)),
         own_claims=claims.own_claims(evidence, judged.rows, poisoned, impersonated, gates, state.inapplicable),
         poison=poisoned,
         impersonation=impersonated,
@@ -277,6 +277,16 @@ def _write_tables(run: RunStore, rows: tuple[Row, ...], costs: tuple[tables.Cost
     run.write_bytes("rows.parquet", parquet([row.cells() for row in rows]))
     run.write_bytes("cost.parquet", parquet([vars(row) for row in costs]))
     run.write_tensors("curves.safetensors", curves_tensors(evidence.scored))
+
+
+def _left(protected: Protection) -> list[str]:
+    """A sentence for each protector that could not protect some photographs of the test."""
+    return [
+        f"{name} could not protect {found.left} of {found.images} photographs of the test people; they are judged as "
+        "they were."
+        for (name, part, frames), found in protected.items()
+        if part == "test" and frames == 1 and found.left
+    ]
 
 
 def _splits(faces: Faces) -> str:

@@ -47,6 +47,7 @@ from evaluation.records import (
     from_json,
     to_json,
 )
+from faces.errors import FaceFailed
 from faces.families import Recogniser
 from faces.protection import KnownBlur, Protector, Target
 from faces.samples import linear_to_srgb, srgb_to_linear
@@ -205,7 +206,8 @@ def strength(site: Site, recogniser: str, part: str) -> Embedded:
 def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
     """Protected photographs of one part; of several frames their average in linear light.
 
-    A protector that must see a person first is shown the spare photographs of that part.
+    A protector that must see a person first is shown the spare photographs of that part. A photograph that it cannot
+    protect stays as it was, so that everybody counts it as unprotected.
     """
     faces = site.part(part)
     photos, spare = faces.photos, faces.spare
@@ -231,10 +233,13 @@ def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
         with measured() as prepared:
             fit(made, site.there(spare), photos, derived_seed(site.config.seed, "fit", protector, part))
         light = torch.zeros(photos.faces.images.shape, dtype=torch.float64)
+        left: set[int] = set()
         with measured() as spent:
             for frame in range(frames):
                 seed = derived_seed(site.config.seed, "protect", protector, part, str(frame))
-                drawn = protected_images(made, site.there(photos), seed).cpu()
+                drawn, failed = protected_as_far_as_possible(made, site.there(photos), seed)
+                drawn = drawn.cpu()
+                left |= failed
                 if frames > 1:
                     light += srgb_to_linear(drawn.double())
         levels = drawn if frames == 1 else linear_to_srgb(light / frames)
@@ -242,6 +247,7 @@ def protect(site: Site, protector: str, part: str, frames: int) -> ProtectedSet:
             "seconds": (spent.seconds or 0.0) / frames,
             "fit_seconds": prepared.seconds,
             "images": len(photos),
+            "left": len(left),
             "peak_growth_bytes": spent.peak_growth_bytes,
         }
         return {"levels": (levels * 255).round().to(torch.uint8)}, facts
@@ -287,6 +293,35 @@ def protected_images(protector: Protector, photos: Photos, seed: int) -> Tensor:
             "clamp them to 0..1."
         )
     return drawn
+
+
+def protected_as_far_as_possible(protector: Protector, photos: Photos, seed: int) -> tuple[Tensor, set[int]]:
+    """As :func:`protected_images`, but a photograph that cannot be protected costs no other.
+
+    The protector names one at a time (:class:`faces.errors.FaceFailed`); it is asked again without those named.
+
+    Returns:
+        The photographs (N, 3, S, S) in 0..1, and the rows of those that stand there as they were.
+    """
+    rows = list(range(len(photos)))
+    while rows:
+        at = torch.tensor(rows)
+        try:
+            drawn = protected_images(protector, photos.subset(at), seed)
+        except FaceFailed as error:
+            if not 0 <= error.index < len(rows):
+                raise EvaluationError(
+                    f"{protector.declaration.name} named row {error.index} of {len(rows)} as the one that it could not "
+                    "protect; mend the protector."
+                ) from error
+            del rows[error.index]
+            continue
+        if len(rows) == len(photos):
+            return drawn, set()
+        result = photos.images().to(drawn)
+        result[at] = drawn
+        return result, set(range(len(photos))) - set(rows)
+    return photos.images(), set(range(len(photos)))
 
 
 def protected_photos(site: Site, part: str, key: str) -> Photos:
@@ -419,7 +454,7 @@ def latency(site: Site, protector: str) -> Latency:
     def seconds(rows: Tensor, seed: int) -> float:
         photos = here.subset(rows)
         start = time.perf_counter()
-        protected_images(made, photos, seed)
+        protected_as_far_as_possible(made, photos, seed)
         return time.perf_counter() - start
 
     count = min(site.config.latency_photos, len(faces.photos))

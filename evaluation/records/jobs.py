@@ -142,6 +142,7 @@ class ProtectedSet:
         seconds: What protection took, one frame.
         fit_seconds: What preparation took.
         images: Photographs.
+        left: How many of them the protector could not protect, in any frame; they stand in the set as they were.
         peak_growth_bytes: Growth of the resident memory; None where it cannot be told.
     """
 
@@ -149,6 +150,7 @@ class ProtectedSet:
     seconds: float
     fit_seconds: float
     images: int
+    left: int
     peak_growth_bytes: int | None
 
 

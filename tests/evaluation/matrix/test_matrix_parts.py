@@ -40,7 +40,7 @@ from evaluation.photos import Photos
 from evaluation.records import Latency
 from evaluation.verdicts import presets, tables
 from evaluation.verdicts.certificates import channel_bits
-from faces.errors import FacesError
+from faces.errors import FaceFailed, FacesError
 from faces.protection import KnownBlur
 from faces.samples import FaceSet, five_points, linear_to_srgb, srgb_to_linear
 from optishield.run.folder import RunFolder
@@ -312,6 +312,39 @@ def test_pictures_out_of_range_or_shape_are_refused(spec: str, text: str) -> Non
         jobs.protected_images(_Bad(spec), _photos(matrix_fakes.heads(2, 4, 0)), 0)
 
 
+class _Picky(matrix_fakes.Fake):
+    """Cannot protect the third and the sixth photograph, whoever stands beside them, and inverts the others."""
+
+    def protect(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+        for row, image in enumerate(images):
+            if float(image.flatten()[0]) in self.bad:
+                raise FaceFailed(row, "no change keeps the similarity")
+        return 1 - images
+
+    bad: tuple[float, ...] = ()
+
+
+def test_a_photograph_that_cannot_be_protected_stays_as_it_was_and_costs_no_other() -> None:
+    photos = _photos(matrix_fakes.heads(2, 4, 0))
+    images = photos.images()
+    picky = _Picky("picky")
+    picky.bad = (float(images[2].flatten()[0]), float(images[5].flatten()[0]))
+    found, left = jobs.protected_as_far_as_possible(picky, photos, 0)
+    expected = [row for row in range(len(images)) if float(images[row].flatten()[0]) in picky.bad]
+    assert {2, 5} <= left == set(expected)
+    for row in range(len(images)):
+        assert torch.equal(found[row], images[row] if row in left else 1 - images[row])
+
+
+def test_a_protector_that_names_a_row_which_it_was_not_given_is_refused() -> None:
+    class Lost(matrix_fakes.Fake):
+        def protect(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+            raise FaceFailed(len(images), "nobody")
+
+    with pytest.raises(EvaluationError, match="named row 8 of 8 as the one that it could not protect"):
+        jobs.protected_as_far_as_possible(Lost("lost"), _photos(matrix_fakes.heads(2, 4, 0)), 0)
+
+
 # Certificates, tables, presets, settings
 
 
@@ -339,9 +372,10 @@ def test_latency_and_throughput_by_hand() -> None:
 def test_slow_protectors_are_timed_on_fewer_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, asked = [0.0], []
 
-    def protect(_: object, photos: Photos, seed: int) -> None:
+    def protect(_: object, photos: Photos, seed: int) -> Tensor:
         asked.append(len(photos))
         clock[0] += cost * len(photos)
+        return photos.images()
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(jobs, "protected_images", protect)
