@@ -189,10 +189,11 @@ def distance(job: str, result: Any, truth: torch.Tensor) -> float:
 def judge(row: Row, truth: tuple[torch.Tensor, torch.Tensor | None]) -> None:
     """Run once, to prepare what it keeps, and compare."""
     result = row.work()
-    if truth[1] is None:
-        row.error = distance(row.job, result, truth[0])
+    value, gradient = truth
+    if gradient is None:
+        row.error = distance(row.job, result, value)
     else:
-        row.error, row.gradient_error = (distance(row.job, r, t) for r, t in zip(result, truth, strict=True))
+        row.error, row.gradient_error = distance(row.job, result[0], value), distance(row.job, result[1], gradient)
 
 
 def time_in_turns(rows: list[Row], runs: int) -> None:

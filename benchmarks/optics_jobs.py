@@ -144,11 +144,11 @@ def plain_torch(given: Inputs, dtype: torch.dtype = torch.float32) -> Iterator[E
 
         yield f"asm{side}", "kernel kept", propagate
         if side == 512:
-            yield (
-                "asm512 cold",
-                "",
-                lambda field=field: propagate(field, transfer(1024, dtype), 512),
-            )
+
+            def cold(field: torch.Tensor = field) -> torch.Tensor:
+                return propagate(field, transfer(1024, dtype), 512)
+
+            yield "asm512 cold", "", cold
 
     # Terms by the parity of y and x: even or odd cosine or sine of even or odd m.
     rho, theta = disc(PUPIL, quadrant=True)

@@ -24,6 +24,7 @@ from codesign.proof import attack, report_rows
 from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary, PhotoData
 from evaluation import auc_interval, embedding_mean, korn_graubard, rank_trials, score_matrix
 from evaluation.measures.gates import LEAST_PEOPLE
+from evaluation.people import enrolled
 from faces.folders import FolderFaces, load_folder
 from faces.samples import five_points
 from faces.splits import check_disjoint
@@ -84,7 +85,7 @@ def evaluate_mask(
         stage.note(f"{len(folder.faces)} used, {len(folder.refused)} left out")
     splits = _known_people(run_dir, config, progress)
     check_disjoint({**{name: part.faces for name, part in splits.items()}, "photographs": folder.faces})
-    photos = Part(folder.faces, folder.points5, data.enrolled(folder.faces, 0.5))
+    photos = Part(folder.faces, folder.points5, enrolled(folder.faces, 0.5))
     seeded = config.model_copy(update={"seed": seed})
     parts = {**splits, "test": photos}
     specs = {spec.name: spec for spec in (cameras.ours(seeded), cameras.clean(seeded))}

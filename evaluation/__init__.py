@@ -11,6 +11,7 @@ from evaluation.frame_attackers.landmarks import (
     noise_sd_px,
     normalised_mean_error,
 )
+from evaluation.labels import Verdict
 from evaluation.measures.attributes import (
     balanced_accuracy,
     class_agreement,
@@ -20,7 +21,7 @@ from evaluation.measures.attributes import (
 )
 from evaluation.measures.bands import DetBand, det_band, false_match_interval
 from evaluation.measures.cost import Cost, measured
-from evaluation.measures.gates import Bar, Gate, Verdict
+from evaluation.measures.gates import Bar
 from evaluation.measures.metrics import (
     Det,
     ScoreMatrix,
@@ -82,6 +83,7 @@ from evaluation.measures.statistics import (
     zero_failure_people,
 )
 from evaluation.measures.threshold import Threshold, freeze_threshold, manifest_hash
+from ground.gates import Gate
 
 __all__ = [
     "Acquisition",

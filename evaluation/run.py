@@ -20,6 +20,7 @@ from evaluation.measures.threshold import manifest_hash
 from evaluation.people import PARTS
 from evaluation.records import (
     Attacked,
+    CostRow,
     Curves,
     EqualNoise,
     Evidence,
@@ -27,9 +28,11 @@ from evaluation.records import (
     Latency,
     Manifest,
     PartFacts,
+    PoisonRow,
     Quality,
     Row,
     Summary,
+    Triple,
     from_json,
 )
 from evaluation.records.basics import STRICT
@@ -157,7 +160,7 @@ class _Measured:
     evidence: Evidence
     protected: Protection
     latencies: Mapping[str, Latency]
-    attacked: Mapping[stages.Triple, Attacked]
+    attacked: Mapping[Triple, Attacked]
     learnt: poison.Learnt | None
     imitated: Mapping[str, Mapping[str, Imitation]]
     similar: Mapping[str, list[float]]
@@ -226,7 +229,7 @@ def _judge(state: Stages, faces: Faces) -> Summary:
         return verdicts.unseen(recogniser, evidence.protectors[protector], evidence.recognisers)
 
     judging = (faces.exploratory, config.seed)
-    poisoned: tuple[poison.PoisonRow, ...] = ()
+    poisoned: tuple[PoisonRow, ...] = ()
     if found.learnt is not None:
         idle = [name for name, said in evidence.protectors.items() if said.control]
         poisoned = poison.rows(found.learnt, unseen, idle, *judging)
@@ -273,7 +276,7 @@ def _judge(state: Stages, faces: Faces) -> Summary:
     )
 
 
-def _write_tables(run: RunStore, rows: tuple[Row, ...], costs: tuple[tables.CostRow, ...], evidence: Evidence) -> None:
+def _write_tables(run: RunStore, rows: tuple[Row, ...], costs: tuple[CostRow, ...], evidence: Evidence) -> None:
     run.write_bytes("rows.parquet", parquet([row.cells() for row in rows]))
     run.write_bytes("cost.parquet", parquet([vars(row) for row in costs]))
     run.write_tensors("curves.safetensors", curves_tensors(evidence.scored))

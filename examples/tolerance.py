@@ -4,12 +4,12 @@
 import torch
 
 from optics import PupilGrid, PupilToPsf, ThinLens, Tolerance, ToleranceCamera, monte_carlo, random_mask, sensitivities
-from optics.tolerance import SurfaceTolerance
+from optics.tolerance import Perturbation, SurfaceTolerance
 
 grid, lens = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0)
 mask = random_mask(grid, 8, 1.5e-6, torch.Generator().manual_seed(0), spread=0.3)
 camera = ToleranceCamera(mask, PupilToPsf(grid, lens, [540e-9], 3e-6, samples=41))
-tolerances = [
+tolerances: list[Perturbation] = [
     Tolerance("etch_scale", 0.03),
     Tolerance("decentre_x_m", 10e-6, law="uniform"),
     Tolerance("sensor_shift_m", 30e-6),

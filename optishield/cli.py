@@ -15,6 +15,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from ground.errors import one_line
 from optishield import __version__
 from optishield.commands.bench import bench_app
 from optishield.commands.cache import cache_app
@@ -26,7 +27,7 @@ from optishield.commands.settings import config_app
 from optishield.commands.train_mask import evaluate_mask, train_mask
 from optishield.commands.weights import weights_app
 from optishield.console import say, show, show_help
-from optishield.errors import ExitCode, one_line, user_error
+from optishield.errors import ExitCode, user_error
 
 app = typer.Typer(
     name="optishield",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ground.errors import one_line
 from ground.text import printable
 from optishield.devices import DeviceName, choose
-from optishield.errors import ConfigError, ExitCode, one_line
+from optishield.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evaluation.errors import EvaluationError
-from evaluation.image_attackers.base import ImageAttacker, Level, Restoration, Tier
+from evaluation.image_attackers.base import ImageAttacker, Restoration, Tier
 from evaluation.image_attackers.discriminants import LinearProtected, PixelsDiscriminant
 from evaluation.image_attackers.fine_tuned import EndToEnd, FineTuned
 from evaluation.image_attackers.known_blur import KnownPsf
@@ -20,6 +20,7 @@ from evaluation.image_attackers.restorers import GenericRestorer, Restorer
 from evaluation.image_attackers.scratch import ScratchProtected
 from evaluation.image_attackers.subtract import SubtractAverage
 from evaluation.image_attackers.views import FlipTta
+from evaluation.labels import Level
 
 __all__ = [
     "ImageAttacker",

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from evaluation.discriminant import Discriminant, fit_discriminant
 from evaluation.frame_attackers.encoded import face_crop
-from evaluation.image_attackers.base import CHUNK, ImageAttacker, Level, Validation, best, checked, thin
+from evaluation.image_attackers.base import CHUNK, ImageAttacker, Validation, best, checked, thin
+from evaluation.labels import Level
 from evaluation.measures.metrics import Floats
 from evaluation.photos import Knowledge, Photos
 from faces.families import Recogniser

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from evaluation.labels import ClaimLabel, RowLabel, Verdict
 from evaluation.matrix.poison import AS_IS, SCRATCH
-from evaluation.measures.gates import DODGES, IMPERSONATES, POISONS, Gate, claim_verdict
+from evaluation.measures.gates import DODGES, IMPERSONATES, POISONS, claim_verdict
 from evaluation.records import Claim, Evidence, ImpersonationRow, Inapplicable, Judge, PoisonRow, Row
 from evaluation.verdicts.validity import judge_gates
 from faces.protection import Threat
+from ground.gates import Gate
 
 #: What is measured for a claim.
 MEASURES = {

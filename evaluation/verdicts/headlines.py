@@ -10,7 +10,6 @@ import numpy as np
 
 from evaluation.labels import PROTECTED, RETRAINED, TODAY, Level, OverallLabel, Protected, Verdict
 from evaluation.measures import gates as gates_
-from evaluation.measures.gates import Gate
 from evaluation.measures.metrics import Floats
 from evaluation.measures.statistics import holm, least_protection, paired_difference
 from evaluation.records import (
@@ -27,6 +26,7 @@ from evaluation.records import (
 )
 from evaluation.verdicts.validity import ATTACK_GATES, JUDGE_GATES
 from faces.protection import Threat
+from ground.gates import Gate
 
 #: Share of clean photographs in the gallery at which a claim of tolerance to leakage is read.
 LEAKED_SHARE = 0.1

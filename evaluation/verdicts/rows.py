@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluation.labels import RETRAINED, TODAY, RowLabel, Verdict
-from evaluation.measures.gates import PROTECTS, STRONG, WITHSTANDS, Gate, optics_rank1_bar
+from evaluation.measures.gates import PROTECTS, STRONG, WITHSTANDS, optics_rank1_bar
 from evaluation.records import Comparison, Evidence, Headline, Method, Quality, RecogniserFacts, Row, ScoredRow
 from evaluation.verdicts.headlines import comparisons, headline
 from evaluation.verdicts.validity import ATTACK_GATES, failed, judge_gates, run_gates
 from faces.protection import Threat
+from ground.gates import Gate
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from dataclasses import replace
 from evaluation.labels import Level
 from evaluation.matrix.scoring import COMBINATIONS
 from evaluation.measures import gates as gates_
-from evaluation.measures.gates import REGAINED, Gate
+from evaluation.measures.gates import REGAINED
 from evaluation.measures.statistics import Interval, paired_difference
 from evaluation.records import Evidence, ScoredRow, base_name
+from ground.gates import Gate
 
 #: Gates of a recogniser that every verdict rests on.
 JUDGE_GATES = ("recogniser-strength", "false-match-rate", "label-shuffle", "identity-control")

@@ -30,6 +30,8 @@ def likeness(first: str, second: str) -> float:
     rows = []
     for text in (first, second):
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_GRAYSCALE)
+        if picture is None:
+            raise ValueError("a picture cannot be decoded; send JPEG or PNG.")
         rows.append(cv2.resize(picture, (24, 24), interpolation=cv2.INTER_AREA).ravel())
     return 100 * max(0.0, float(np.corrcoef(rows[0], rows[1])[0, 1]))
 

@@ -157,7 +157,7 @@ class GentlWire:
         """What harvesters calls when it throws away a damaged frame."""
         wire = self
 
-        class Watch(self._core.Callback):  # type: ignore[name-defined]
+        class Watch(self._core.Callback):  # type: ignore[misc, name-defined]  # known at run time only
             def emit(self, context: object = None) -> None:
                 wire._damaged = True
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ground.errors import one_line
 from optishield.console import Device, Json, Quiet, chosen_device, print_json, print_pairs, say
 from optishield.devices import DeviceName
-from optishield.errors import ConfigError, ExitCode, one_line
+from optishield.errors import ConfigError, ExitCode
 from photos.errors import PhotoError
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ground.errors import one_line
 from optishield.console import print_json, print_table, say, show
-from optishield.errors import ExitCode, one_line
+from optishield.errors import ExitCode
 from photos.results import FaceResult, Outcome, PhotoResult
 from photos.verification import LIMITS, Comparison
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ground.errors import GroundError
+from ground.errors import GroundError, describe_os_error, one_line
 from ground.jsonable import plain
 from ground.parse import json_of
-from optishield.errors import RunError, describe_os_error, one_line
+from optishield.errors import RunError
 
 _SEAL = "sha256"
 

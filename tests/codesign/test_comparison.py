@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from codesign.cameras import CameraSpec, baselines, build, clean, ours
+from codesign.cameras import Baseline, CameraSpec, baselines, build, clean, ours
 from codesign.config import TrainMaskConfig
 from codesign.decoders import augmented
 from codesign.errors import CodesignError
@@ -37,7 +37,7 @@ def spots(count: int, side: int = 64) -> FaceSet:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.spec.name)
-def test_severity_and_parameter_are_inverse_and_worse_is_larger(family) -> None:
+def test_severity_and_parameter_are_inverse_and_worse_is_larger(family: Baseline) -> None:
     low, high = family.limits
     values = [family.parameter_at(low + share * (high - low)) for share in (0.0, 0.3, 0.7, 1.0)]
     assert [family.severity(value) for value in values[1:]] == pytest.approx(
@@ -48,7 +48,7 @@ def test_severity_and_parameter_are_inverse_and_worse_is_larger(family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.spec.name)
-def test_family_builds_at_its_ends_and_survives_json(family) -> None:
+def test_family_builds_at_its_ends_and_survives_json(family: Baseline) -> None:
     for value in (family.value, family.worst):
         spec = family.at(value)
         again = CameraSpec.from_json(json.loads(json.dumps(spec.to_json())))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codesign import matching
-from codesign.cameras import CameraSpec
+from codesign.cameras import CameraSpec, baselines
 from codesign.config import TrainMaskConfig
 from codesign.matching import matched_camera, slope
 
@@ -100,7 +100,7 @@ def test_cameras_that_differ_in_light_alone_share_their_signals(monkeypatch: pyt
     person = type("Anybody", (), {"faces": None})()
     parts = {"train": person, "validation": person}
     bench = matching._Bench(CONFIG, parts, None, torch.device("cpu"))
-    family = next(one for one in matching.baselines(CONFIG) if one.parameter == "electrons_at_white")
+    family = next(one for one in baselines(CONFIG) if one.parameter == "electrons_at_white")
     for severity in (-math.log(300.0), -math.log(200.0)):
         bench.camera(family.at(family.parameter_at(severity)))
     assert len(made) == 1

@@ -19,6 +19,7 @@ from codesign.errors import CodesignError
 from codesign.starts import Designer, Start, best
 from faces.samples import FaceSet
 from faces.synthetic import generate
+from ground.protocols import StageProgress
 from optishield.run.folder import RunFolder
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ class Silent:
     def __init__(self) -> None:
         self.steps = 0
 
-    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Any]:
+    def stage(self, name: str, total: int | None = None, *, even: bool = True) -> AbstractContextManager[StageProgress]:
         return nullcontext(self)
 
     def advance(self, n: int = 1) -> None:

@@ -194,7 +194,7 @@ def test_a_mask_shows_what_was_staged_and_nothing_else(device: Device) -> None:
     assert device.commit().pattern_id == second.pattern_id
     assert device.park().parked
     with pytest.raises(DeviceError, match="scale it to the mask"):
-        device.stage(Pattern(np.zeros((1, 2), dtype)))
+        device.stage(Pattern(np.zeros((1, 2), dtype)))  # type: ignore[arg-type]
 
 
 @only("light")

@@ -115,7 +115,7 @@ def worst(psr_net: float = 0.5, **changes: Any) -> WorstAttack:
 
 def headline(label: str = "protects", reason: str = "", **changes: Any) -> Headline:
     """What is said of a protector."""
-    return Headline(**{"claims": {}, "verdict": Verdict(label, reason), **changes})  # type: ignore[type-var]
+    return Headline(**{"claims": {}, "verdict": Verdict(label, reason), **changes})
 
 
 def summary(**changes: Any) -> Summary:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from evaluation.frame_attackers.encoded import EncodedFaces
-from evaluation.frame_attackers.inverters import UNetInverter
+from evaluation.frame_attackers.inverters import UNetInverter, WienerFilter
 from evaluation.frame_attackers.landmarks import LandmarkAttacker
-from evaluation.frame_attackers.recognisers import Attacker
+from evaluation.frame_attackers.recognisers import Attacker, SFaceAttacker
 from evaluation.image_attackers import attacker_names
 from evaluation.matrix.poison import COUNTERMEASURES, ScratchVictim, TrainingBudget
 from evaluation.photos import Knowledge
@@ -80,11 +81,11 @@ def test_attackers_on_frames(make: Callable[[], Attacker], other_device: torch.d
 
 
 @pytest.mark.parametrize("settings", [{"adapt": True}, {"steps": 2}, {"steps": 2, "last_layer": True}])
-def test_the_published_recogniser_on_frames(settings: dict[str, int | bool], other_device: torch.device) -> None:
+def test_the_published_recogniser_on_frames(settings: dict[str, Any], other_device: torch.device) -> None:
     rows = []
     for place in (torch.device("cpu"), other_device):
         network = frames.untrained_sface().to(place)
-        attacker = frames.SFaceAttacker("test", "test", network, seed=0, **settings)  # type: ignore[arg-type]
+        attacker = SFaceAttacker("test", "test", network, seed=0, **settings)
         attacker.fit(encoded(6, 3, 1, place))
         rows.append(attacker.embed(encoded(4, 2, 2, place), 7))
     assert alike(rows[1], rows[0], other_device)
@@ -97,7 +98,7 @@ def test_inverters(other_device: torch.device) -> None:
         faces = encoded(6, 3, 1, place)
         learned = UNetInverter(seed=0, steps=3, batch=4)
         learned.fit(faces, scenes.to(place))
-        wiener = frames.WienerFilter(psf.to(place), frames.SIDE, scenes.to(place), 1e-3)
+        wiener = WienerFilter(psf.to(place), frames.SIDE, scenes.to(place), 1e-3)
         images.append(torch.stack([learned.restore(faces, 3), wiener(faces.signal)]))
     assert images[1].device.type == other_device.type
     torch.testing.assert_close(images[1].cpu(), images[0], atol=1e-2, rtol=0)

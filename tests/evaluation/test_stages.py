@@ -11,12 +11,11 @@ from evaluation.matrix.jobs import Site
 from evaluation.records import Missing
 from evaluation.stages import STAGES, Stages
 from ground.protocols import StageProgress
-from optishield.progress import QuietProgress
 from tests.evaluation.matrix import matrix_fakes
 from tests.evaluation.matrix.conftest import small
 
 
-class _Written(QuietProgress):
+class _Written:
     """Writes down what is shown."""
 
     def __init__(self) -> None:
@@ -25,7 +24,7 @@ class _Written(QuietProgress):
     @contextmanager
     def stage(self, name: str, total: int | None = None, *, even: bool = True) -> Iterator[StageProgress]:
         self.shown.append(f"{name}, {total} steps" + ("" if even else ", uneven"))
-        yield self  # type: ignore[misc]
+        yield self
 
     def advance(self, n: int = 1) -> None:
         self.shown.append("done")

@@ -92,7 +92,7 @@ def test_detector_refuses_other_arrays(detector: FaceDetector) -> None:
     with pytest.raises(FacesError, match=r"\(H, W, 3\) uint8 RGB images, got \(8, 8\)"):
         detector.detect(np.zeros((8, 8), np.uint8))
     with pytest.raises(FacesError, match=r"got .* of float32"):
-        detector.detect(np.zeros((8, 8, 3), np.float32))  # type: ignore[arg-type]
+        detector.detect(np.zeros((8, 8, 3), np.float32))
 
 
 def test_detector_refuses_bad_settings_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

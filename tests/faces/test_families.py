@@ -82,6 +82,7 @@ def test_gradients_pass_to_images_and_points(recognisers: dict[str, Recogniser],
         assert bool(given.grad.flatten(1).any(1).all())
     assert not any(value.requires_grad for value in recognisers[name].network.parameters())
     # A step along the gradient lowers the cosine by about step times squared norm.
+    assert images.grad is not None
     step = 1e-3 / float(images.grad.norm()) ** 2
     with torch.no_grad():
         moved = recognisers[name].embed(images - step * images.grad, points)

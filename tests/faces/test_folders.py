@@ -79,7 +79,7 @@ def test_unknown_landmarks_are_nan_and_known_ones_are_the_detected(folder: Path,
 
 def test_crop_maps_points_scales_and_does_not_turn() -> None:
     gen = np.random.default_rng(0)
-    image = cv2.GaussianBlur(gen.integers(0, 256, (400, 300, 3)).astype(np.uint8), (0, 0), 6)
+    image = cv2.GaussianBlur(gen.integers(0, 256, (400, 300, 3)).astype(np.uint8), (0, 0), 6).astype(np.uint8)
     upright = (np.array(FRAME_POINTS) - [0.5, 0.564]) * 200
     turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
     for rotation in (np.eye(2), turn):

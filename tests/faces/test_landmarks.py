@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from faces.landmarks import (
 from faces.samples import five_points, interocular
 from faces.synthetic.asset import load_asset
 
-DOUBLE = {"rtol": 0.0, "atol": 1e-9}
+DOUBLE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
 
 
 def _points(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -147,9 +148,9 @@ def test_decoder_takes_any_sensor_and_its_cost_is_as_stated(channels: int, size:
 
     def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
         nonlocal count
-        count += (
-            module.weight[0].numel() * output[0].numel() if isinstance(module, nn.Conv2d) else module.weight.numel()
-        )
+        assert isinstance(module, (nn.Conv2d, nn.Linear))
+        weight = module.weight
+        count += weight[0].numel() * output[0].numel() if isinstance(module, nn.Conv2d) else weight.numel()
 
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

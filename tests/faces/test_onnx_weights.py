@@ -67,7 +67,9 @@ def test_dequantisation_agrees_with_the_onnx_reference(
     ]
     out = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)
     model = helper.make_model(helper.make_graph([node], "g", infos, [out]), opset_imports=[helper.make_opsetid("", 21)])
-    expected = ReferenceEvaluator(model).run(None, {"q": q, "s": scale, "z": zero})[0]
+    outputs = ReferenceEvaluator(model).run(None, {"q": q, "s": scale, "z": zero})
+    assert isinstance(outputs, list)
+    (expected,) = outputs
     np.testing.assert_allclose(onnx_weights.dequantise(q, scale, zero, axis, block), expected, rtol=1e-6)
 
 

@@ -151,6 +151,7 @@ def test_residual_block_pads_the_smaller_branch_by_hand() -> None:
     with torch.no_grad():
         for conv in (block.conv1, block.conv2):
             conv.weight.zero_()
+            assert conv.bias is not None
             conv.bias.zero_()
         block.conv1.weight[:, 0, 0, 0] = 1  # each output cell copies the first pixel of its window
         block.conv2.weight[torch.arange(2), torch.arange(2), 1, 1] = 1

@@ -39,9 +39,9 @@ def _multiply_adds(network: nn.Module, frame: torch.Tensor) -> int:
 
     def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
         nonlocal count
-        count += (
-            module.weight[0].numel() * output[0].numel() if isinstance(module, nn.Conv2d) else module.weight.numel()
-        )
+        assert isinstance(module, (nn.Conv2d, nn.Linear))
+        weight = module.weight
+        count += weight[0].numel() * output[0].numel() if isinstance(module, nn.Conv2d) else weight.numel()
 
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

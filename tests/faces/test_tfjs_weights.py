@@ -31,7 +31,7 @@ def _model(folder: Path, tensors: dict[str, np.ndarray]) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_every_number_format_by_hand(tmp_path: Path, graph: bool) -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": "a", "shape": [2], "dtype": "float32"},
         {"name": "b", "shape": [1, 3], "dtype": "float32", "quantization": {"dtype": "uint8", "scale": 0.5, "min": -1}},
         {"name": "c", "shape": [2], "dtype": "float32", "quantization": {"dtype": "uint16", "scale": 2, "min": 0.25}},

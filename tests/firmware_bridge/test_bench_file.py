@@ -114,7 +114,7 @@ def test_another_device_answers(bench_file) -> None:
     world = World()
     world.serial["camera"] = "C2"
     with pytest.raises(DeviceError, match="fake camera has serial number 'C2', not 'C1'"):
-        open_bench(bench_file(), world.drivers())
+        open_bench(bench_file(), world.drivers())  # type: ignore[arg-type]
     assert world.opened == []
 
 
@@ -123,7 +123,7 @@ def test_a_driver_of_another_kind(bench_file) -> None:
     drivers = world.drivers() | {"camera": lambda wanted: world.drivers()["controller"](read.wanted("mask"))}
     read = bench_file()
     with pytest.raises(DeviceError, match="driver 'camera' opened a mask; name a driver of a camera"):
-        open_bench(read, drivers)
+        open_bench(read, drivers)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("origin", ["bench", "emulated"])
@@ -138,7 +138,7 @@ def test_mixed_origins_only_where_the_file_says_so(bench_file) -> None:
     world, emulated = World(), World(origin=Origin.emulated)
     drivers = world.drivers() | {"camera": emulated.drivers()["camera"]}
     with pytest.raises(DeviceError, match="fake camera C1 is emulated"):
-        open_bench(bench_file(), drivers)
+        open_bench(bench_file(), drivers)  # type: ignore[arg-type]
     with open_bench(bench_file(BENCH.replace('"simulated"', '"mixed"')), drivers) as bench:
         assert bench.origin == "mixed"
 
@@ -165,7 +165,7 @@ def test_interrupted_while_opening(bench_file) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_bench(bench_file(), world.drivers() | {"camera": interrupted})
+        open_bench(bench_file(), world.drivers() | {"camera": interrupted})  # type: ignore[arg-type]
     assert world.opened == []
 
 

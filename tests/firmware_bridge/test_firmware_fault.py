@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def link(core: InProcess) -> Link:
     return link
 
 
-def fails(link: Link, name: str, read: int, **values: object) -> None:
+def fails(link: Link, name: str, read: int, **values: Any) -> None:
     """A command ends in FAULT, with what was read back."""
     with pytest.raises(Refused, match=rf"refused {name}: fault .*detail {read}\)"):
         link.call(name, **values)

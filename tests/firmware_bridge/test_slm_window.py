@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -415,7 +416,7 @@ def test_a_damaged_edid_is_none() -> None:
         ({"scale": 0.5}, "it is scaled (--scale 1x1)"),
     ],
 )
-def test_displays_that_alter_levels_are_known(how: dict, reason: str) -> None:
+def test_displays_that_alter_levels_are_known(how: dict[str, Any], reason: str) -> None:
     (found,) = parse_displays(HEAD + told("HDMI-1", edid("LC-X", "A1234", 7), **how))
     assert found.altered == (reason,)
 

@@ -83,7 +83,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not links:
-        monkeypatch.setattr(files.os, "link", _no_hard_links)
+        monkeypatch.setattr(os, "link", _no_hard_links)
     path = tmp_path / "a"
     with pytest.raises(FileExistsError, match="File exists") as caught, writing(path) as temporary:
         temporary.write_bytes(DATA)
@@ -95,7 +95,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 
 @pytest.mark.parametrize("write", NEW)
 def test_a_disk_without_hard_links_will_do(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.os, "link", _no_hard_links)
+    monkeypatch.setattr(os, "link", _no_hard_links)
     write(tmp_path / "a", DATA)
     assert (tmp_path / "a").read_bytes() == DATA
     assert _names(tmp_path) == ["a"]
@@ -107,8 +107,8 @@ def test_a_name_that_was_taken_is_given_back_if_it_cannot_be_filled(
     def fail(*args: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(files.os, "link", _no_hard_links)
-    monkeypatch.setattr(files.os, "replace", fail)
+    monkeypatch.setattr(os, "link", _no_hard_links)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="Input/output error") as caught:
         write_new(tmp_path / "a", DATA)
     assert caught.value.filename == str(tmp_path / "a")
@@ -153,7 +153,7 @@ def test_the_data_reaches_the_disk_before_the_name_and_the_name_before_the_end(
         seen.append((what, (tmp_path / "a").exists()))
         real(handle)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     for write in (write_atomic, write_new):
         write(tmp_path / "a", DATA)
         (tmp_path / "a").unlink()
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path: Path, monkeypatch
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         real(handle)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     write_atomic(tmp_path / "a", DATA)
     assert (tmp_path / "a").read_bytes() == DATA
 

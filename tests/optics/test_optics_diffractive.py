@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import pi, sin
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -93,7 +94,7 @@ def test_detuned_blaze(wavelength_m: float, order: int) -> None:
 
 @pytest.mark.parametrize("quantisation", ["straight-through", "gumbel"])
 @pytest.mark.parametrize("levels", [2, 4, 8, 16])
-def test_gradient_reaches_every_feature(levels: int, quantisation: str) -> None:
+def test_gradient_reaches_every_feature(levels: int, quantisation: Literal["straight-through", "gumbel"]) -> None:
     grid, lens = PupilGrid(0.2e-3, 32), ThinLens(4e-3, 1.0)
     generator = torch.Generator().manual_seed(4)
     start = nn.Parameter(torch.randn(16, 16, generator=generator))
@@ -105,6 +106,7 @@ def test_gradient_reaches_every_feature(levels: int, quantisation: str) -> None:
     psf = to_psf(mask)[0]
     psf[10, 20].backward()
     seen = grid.amplitude.reshape(16, 2, 16, 2).sum((1, 3)) > 0
+    assert start.grad is not None
     assert bool(torch.isfinite(start.grad).all())
     assert float((start.grad[seen] != 0).float().mean()) > 0.97
     assert start.grad[~seen].abs().max() == 0
@@ -120,6 +122,7 @@ def test_straight_through_gradient_is_that_of_the_continuous_level(levels: int) 
     sigmoid = torch.sigmoid(controls.detach())
     slope = 1e-6 / (levels - 1) * levels * sigmoid * (1 - sigmoid)
     expected = slope * weight.reshape(32, 2, 32, 2).sum((1, 3))
+    assert controls.grad is not None
     assert torch.allclose(controls.grad, expected, rtol=1e-12)
 
 
@@ -201,8 +204,8 @@ def test_sizes_in_metres_and_heights() -> None:
         ({"start": nn.Parameter(torch.zeros(32, 32).double())}, "controls is a Parameter of torch.float64 but dtype"),
     ],
 )
-def test_impossible_masks_are_refused(change: dict[str, object], message: str) -> None:
-    arguments: dict[str, object] = {"levels": 4, "max_height_m": 1e-6, "feature_samples": 2} | change
+def test_impossible_masks_are_refused(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"levels": 4, "max_height_m": 1e-6, "feature_samples": 2} | change
     with pytest.raises(OpticsError, match=message):
         DiffractiveMask(GRID, **arguments)
 

@@ -19,6 +19,7 @@ from optics import (
     ZernikeMask,
 )
 from optics.elements import FixedCode, MeasuredWavefront, TrainedCode, ZernikeWavefront, mura, mura_decoder
+from optics.elements.zernike_index import ZernikeOrder
 from tests.optics.raw_pupil import Given
 
 GRID, LENS, WAVES = PupilGrid(0.5e-3, 64), ThinLens(4e-3, 1.0), (620e-9, 540e-9, 460e-9)
@@ -42,6 +43,7 @@ def test_stack_adds_paths_and_multiplies_factors() -> None:
     assert (path[0] - expected).abs().max() < 1e-13
     assert path.shape == (3, 64, 64)
     factor = stack.transmission()
+    assert factor is not None
     assert float(factor[5, 10]) == 0.5
     assert float(factor[5, 50]) == 0.125
     assert ElementStack(mask, lens_error).transmission() is None
@@ -65,6 +67,7 @@ def test_parameters_of_all_parts_train_through_the_stack() -> None:
     psf = to_psf(stack)
     psf[0, 10, 12].backward()
     for parameter in stack.parameters():
+        assert parameter.grad is not None
         assert bool(torch.isfinite(parameter.grad).all())
         assert float(parameter.grad.abs().max()) > 0
 
@@ -112,6 +115,7 @@ def test_trained_code(binary: bool) -> None:
     expected = (grey > 0.5).double() if binary else grey
     assert torch.equal(code.transmission()[3::8, 5::8].detach(), expected)
     code.transmission().sum().backward()
+    assert controls.grad is not None
     assert torch.allclose(controls.grad, 64 * grey * (1 - grey), rtol=1e-12)
 
 
@@ -127,7 +131,8 @@ def test_zernike_wavefront_in_every_order_is_the_written_out_polynomial(dtype: t
     osa[[7, 12]] = torch.tensor([2e-7 / 8**0.5, 3e-7 / 5**0.5], dtype=dtype)
     noll = torch.zeros(11, dtype=dtype)
     noll[[6, 10]] = osa[[7, 12]]
-    for coefficients, order in ((fringe, "fringe"), (osa, "osa"), (noll, "noll")):
+    given: list[tuple[torch.Tensor, ZernikeOrder]] = [(fringe, "fringe"), (osa, "osa"), (noll, "noll")]
+    for coefficients, order in given:
         path = ZernikeWavefront(GRID, coefficients, order, dtype=dtype).path_m(WAVES)
         assert (path[1].double() - spherical - coma)[inside].abs().max() < TOLERANCE[dtype] * 1e-6
         assert path.dtype == dtype
@@ -184,7 +189,9 @@ def test_measured_wavefront_is_resampled_and_one_trained_stays_itself() -> None:
 def test_elements_follow_dtype() -> None:
     for dtype in (torch.float32, torch.float64):
         stack = ElementStack(ZernikeMask(GRID, 4, dtype=dtype), FixedCode(GRID, torch.ones(2, 2), dtype=dtype))
-        assert stack.path_m(WAVES).dtype == stack.transmission().dtype == dtype
+        factor = stack.transmission()
+        assert factor is not None
+        assert stack.path_m(WAVES).dtype == factor.dtype == dtype
 
 
 def test_what_cannot_be_is_refused() -> None:

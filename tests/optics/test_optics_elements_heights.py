@@ -56,6 +56,7 @@ def test_bounded_height_keeps_all_limits_and_trains() -> None:
     assert float(height.max()) <= 1.2e-6
     for dim in (0, 1):
         assert float(height.diff(dim=dim).abs().max()) <= 0.05 * GRID.pitch_m * (1 + 1e-9)
+    assert controls.grad is not None
     assert bool(torch.isfinite(controls.grad).all())
     assert float(controls.grad.abs().max()) > 0
     free = BoundedHeight(GRID, 1.2e-6, start=controls, dtype=F64).height_m()

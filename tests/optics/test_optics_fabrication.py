@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -233,7 +234,7 @@ FLAT = torch.zeros(8, 8)
         ((FLAT + 1.5e-7, 1e-6, PMMA, WAVES, 4, 1e-7), "misses its level by up to 0.5 steps"),
     ],
 )
-def test_bad_reliefs_are_refused(arguments: tuple, match: str) -> None:
+def test_bad_reliefs_are_refused(arguments: tuple[Any, ...], match: str) -> None:
     with pytest.raises(OpticsError, match=match):
         Relief(*arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from math import pi, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_slm_file(tmp_path: Path, bits: int, mode: type) -> None:
     path = tmp_path / "pattern.png"
     export_slm(pattern, path)
     with Image.open(path) as picture:
-        stored, text = np.array(picture), json.loads(picture.text["optishield"])
+        stored, text = np.array(picture), json.loads(picture.info["optishield"])
         assert picture.info["dpi"] == pytest.approx((25.4e-3 / (2 * GRID.pitch_m),) * 2, rel=1e-4)
     assert stored.dtype == mode
     assert np.array_equal(stored, slm.drive.detach().round().numpy())
@@ -90,7 +91,7 @@ def test_slm_file_keeps_the_psf(tmp_path: Path) -> None:
         ((ZERO, LINEAR, 8e-6, -1.0), r"wavelength_m=-1.0 must be"),
     ],
 )
-def test_bad_patterns_are_refused(arguments: tuple, match: str) -> None:
+def test_bad_patterns_are_refused(arguments: tuple[Any, ...], match: str) -> None:
     with pytest.raises(OpticsError, match=match):
         SlmPattern(*arguments)
 
@@ -231,6 +232,6 @@ def test_zernike_refusals(tmp_path: Path) -> None:
         ((torch.zeros(3), 1e-3, "mood"), "quantity='mood' must be 'height' or 'path'"),
     ],
 )
-def test_bad_coefficients_are_refused(arguments: tuple, match: str) -> None:
+def test_bad_coefficients_are_refused(arguments: tuple[Any, ...], match: str) -> None:
     with pytest.raises(OpticsError, match=match):
         ZernikeCoefficients(*arguments)

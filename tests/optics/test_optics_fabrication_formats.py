@@ -40,8 +40,9 @@ def test_tiff_tags(tmp_path: Path) -> None:
     path = tmp_path / "mask.tif"
     Tiff().write(corner_mark(), path)
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        assert (page.dtype, page.shape) == (np.float64, (8, 8))
+        page = file.pages.first
+        assert page.dtype == np.float64
+        assert page.shape == (8, 8)
         assert page.asarray()[1, 5] == 3 * STEP
         top, bottom = page.tags["XResolution"].value
         assert top / bottom == pytest.approx(5000)  # cells of 2 um a centimetre
@@ -60,11 +61,11 @@ def test_16_bit_codes_scale_and_error(tmp_path: Path, kind: Png | Tiff) -> None:
     kind.write(Relief(height, PITCH, FUSED_SILICA, (550e-9,)), path)
     if isinstance(kind, Png):
         with Image.open(path) as picture:
-            codes, text = np.array(picture), json.loads(picture.text["optishield"])
+            codes, text = np.array(picture), json.loads(picture.info["optishield"])
             assert picture.info["dpi"] == pytest.approx((12700, 12700), rel=1e-4)
     else:
         with tifffile.TiffFile(path) as file:
-            codes, text = file.pages[0].asarray(), json.loads(file.pages[0].description)
+            codes, text = file.pages.first.asarray(), json.loads(file.pages.first.description)
     assert codes.dtype == np.uint16
     assert (codes[0, 0], codes[7, 7]) == (0, 65535)
     error = np.abs(text["offset_m"] + text["scale_m"] * codes.astype(float) - height.numpy()).max()
@@ -173,6 +174,12 @@ def test_foreign_stl_is_refused(tmp_path: Path) -> None:
         Stl.read(path)
 
 
+def only_cell(path: Path) -> gdstk.Cell:
+    cell = gdstk.read_gds(path).cells[0]
+    assert isinstance(cell, gdstk.Cell)
+    return cell
+
+
 def centres(samples: int) -> list[tuple[float, float]]:
     """Cell centres in micrometres by rows from the top left, y up."""
     axis = (np.arange(samples) - (samples - 1) / 2) * 2
@@ -186,7 +193,7 @@ def test_gds_polygons_hold_the_cells(tmp_path: Path, layers: str) -> None:
     Gds(layers=layers).write(relief, tmp_path / "mask.gds")  # type: ignore[arg-type]
     library = gdstk.read_gds(tmp_path / "mask.gds")
     assert (library.unit, library.precision) == pytest.approx((1e-6, 1e-9))
-    polygons = library.cells[0].polygons
+    polygons = only_cell(tmp_path / "mask.gds").polygons
     datatype = int(layers == "binary")
     assert {(p.layer, p.datatype) for p in polygons} == {(k, datatype) for k in range(2 if datatype else 4)}
     codes = relief.codes().numpy()
@@ -203,7 +210,7 @@ def test_gds_lies_as_seen_and_is_reproducible(tmp_path: Path) -> None:
     Gds().write(corner_mark(), tmp_path / "a.gds")
     Gds().write(corner_mark(), tmp_path / "b.gds")
     assert (tmp_path / "a.gds").read_bytes() == (tmp_path / "b.gds").read_bytes()
-    cell = gdstk.read_gds(tmp_path / "a.gds").cells[0]
+    cell = only_cell(tmp_path / "a.gds")
     (mark,) = [p for p in cell.polygons if p.layer == 3]
     assert np.array(mark.bounding_box()) == pytest.approx(np.array([[2.0, 4.0], [4.0, 6.0]]))
     text = json.loads("".join(t.text for t in sorted(cell.labels, key=lambda t: t.texttype)))
@@ -215,7 +222,7 @@ def test_gds_with_a_pitch_off_the_unit_is_exact(tmp_path: Path) -> None:
     relief = replace(noise(64), pitch_m=0.5e-3 / 256)
     Gds(dbu_m=1e-8).write(relief, tmp_path / "mask.gds")
     assert torch.equal(Gds.read(tmp_path / "mask.gds").codes(), relief.codes())
-    points = np.concatenate([p.points for p in gdstk.read_gds(tmp_path / "mask.gds").cells[0].polygons])
+    points = np.concatenate([p.points for p in only_cell(tmp_path / "mask.gds").polygons])
     true = np.rint(points / 1.953125) * 1.953125
     assert 0.004 < np.abs(points - true).max() <= 0.005 + 1e-9  # half a unit, in micrometres
 
@@ -238,7 +245,9 @@ def test_gds_refuses(tmp_path: Path, kind: Gds, relief: Relief, match: str) -> N
 def damaged(tmp_path: Path, extra: gdstk.Polygon) -> Path:
     Gds().write(noise(), tmp_path / "good.gds")
     library = gdstk.read_gds(tmp_path / "good.gds")
-    library.cells[0].add(extra)
+    cell = library.cells[0]
+    assert isinstance(cell, gdstk.Cell)
+    cell.add(extra)
     library.write_gds(tmp_path / "bad.gds")
     return tmp_path / "bad.gds"
 
@@ -249,6 +258,6 @@ def test_overlapping_layers_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("points", [[(0, 0), (8, 0), (4, 8)], [(0, 0), (0, 80), (80, 80), (80, 0)]])
-def test_polygons_off_the_grid_are_refused(tmp_path: Path, points: list) -> None:
+def test_polygons_off_the_grid_are_refused(tmp_path: Path, points: list[tuple[float, float]]) -> None:
     with pytest.raises(OpticsError, match="polygons off the cell grid"):
         Gds.read(damaged(tmp_path, gdstk.Polygon(points, layer=1)))

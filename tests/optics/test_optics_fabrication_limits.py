@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +140,6 @@ def test_a_flat_staircase_has_no_features() -> None:
         ({"grid_m": float("inf")}, "grid_m=inf must be positive"),
     ],
 )
-def test_impossible_limits(arguments: dict, match: str) -> None:
+def test_impossible_limits(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(OpticsError, match=match):
         ProcessLimits(**arguments)

@@ -43,7 +43,9 @@ D_LINE = 587.5618e-9
         (AIR, 633e-9, 1.0002765, 1e-7),
     ],
 )
-def test_index_matches_the_literature(material, wavelength_m: float, expected: float, tolerance: float) -> None:
+def test_index_matches_the_literature(
+    material: Material, wavelength_m: float, expected: float, tolerance: float
+) -> None:
     assert material.index(wavelength_m) == pytest.approx(expected, abs=tolerance)
 
 

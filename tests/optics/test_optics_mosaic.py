@@ -9,10 +9,11 @@ import torch
 
 from optics import OpticsError
 from optics.sensor import demosaic, sample_mosaic, spread_mosaic
+from optics.sensor.mosaic import Method, Pattern
 
 EXACT = {torch.float64: 1e-12, torch.float32: 2e-6}
-PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
-METHODS = ("malvar", "bilinear")
+PATTERNS: tuple[Pattern, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
+METHODS: tuple[Method, ...] = ("malvar", "bilinear")
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,7 +21,7 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_each_pixel_keeps_the_channel_of_its_filter(pattern: str) -> None:
+def test_each_pixel_keeps_the_channel_of_its_filter(pattern: Pattern) -> None:
     images = rand(2, 3, 5, 7)
     mosaic = sample_mosaic(images, pattern)
     for y in range(5):
@@ -30,7 +31,7 @@ def test_each_pixel_keeps_the_channel_of_its_filter(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_spreading_is_the_adjoint_of_sampling(pattern: str) -> None:
+def test_spreading_is_the_adjoint_of_sampling(pattern: Pattern) -> None:
     x, y = rand(2, 3, 6, 9), rand(2, 1, 6, 9, seed=1)
     left, right = (sample_mosaic(x, pattern) * y).sum(), (x * spread_mosaic(y, pattern)).sum()
     assert float(left) == pytest.approx(float(right), rel=1e-10)
@@ -39,7 +40,7 @@ def test_spreading_is_the_adjoint_of_sampling(pattern: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_constant_and_linear_images_come_back(pattern: str, method: str) -> None:
+def test_constant_and_linear_images_come_back(pattern: Pattern, method: Method) -> None:
     colour = rand(3)[:, None, None].expand(1, 3, 12, 16)
     out = demosaic(sample_mosaic(colour, pattern), pattern, method)
     assert (out - colour).abs().max() < EXACT[torch.float64]
@@ -50,7 +51,7 @@ def test_constant_and_linear_images_come_back(pattern: str, method: str) -> None
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_bilinear_is_that_of_opencv(pattern: str) -> None:
+def test_bilinear_is_that_of_opencv(pattern: Pattern) -> None:
     raw = np.random.default_rng(0).integers(0, 65536, (20, 24), dtype=np.uint16)
     theirs = cv2.cvtColor(raw, getattr(cv2, f"COLOR_Bayer{pattern}2RGB")).astype(float)
     ours = demosaic(torch.from_numpy(raw.astype(float))[None, None], pattern, "bilinear")[0].numpy()
@@ -59,7 +60,7 @@ def test_bilinear_is_that_of_opencv(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_malvar_is_bilinear_plus_the_gain_times_the_laplacian_of_the_pixels_own_channel(pattern: str) -> None:
+def test_malvar_is_bilinear_plus_the_gain_times_the_laplacian_of_the_pixels_own_channel(pattern: Pattern) -> None:
     raw = rand(14, 18)
     ours = demosaic(raw[None, None], pattern)[0]
     bilinear = demosaic(raw[None, None], pattern, "bilinear")[0]
@@ -86,13 +87,13 @@ def test_malvar_is_bilinear_plus_the_gain_times_the_laplacian_of_the_pixels_own_
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_measured_values_stay_and_light_is_not_made(method: str) -> None:
+def test_measured_values_stay_and_light_is_not_made(method: Method) -> None:
     raw = rand(1, 1, 10, 12)
     assert torch.equal(sample_mosaic(demosaic(raw, "GRBG", method), "GRBG"), raw)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_batch_float32_and_gradient(method: str) -> None:
+def test_batch_float32_and_gradient(method: Method) -> None:
     raw = rand(3, 1, 8, 6)
     out = demosaic(raw, "BGGR", method)
     assert (out - torch.cat([demosaic(one[None], "BGGR", method) for one in raw])).abs().max() < EXACT[torch.float64]

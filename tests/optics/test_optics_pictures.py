@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from optics import OpticsError, PupilGrid, PupilToPsf, ThinLens
 from optics.elements import zernike_basis
@@ -37,6 +38,7 @@ def bar(axes: Axes) -> tuple[float, str]:
     """Length of the scale bar in data units, and its text."""
     (patch,) = [p for p in axes.patches if p.get_gid() == "scale-bar"]
     (text,) = [t for t in axes.texts if t.get_gid() == "scale-text"]
+    assert isinstance(patch, Rectangle)
     return patch.get_width(), text.get_text()
 
 
@@ -83,6 +85,7 @@ def test_scale_bar_is_as_long_as_it_says(diameter_m: float, label: str, length: 
     low, high = axes.get_xlim()
     assert width <= (high - low) / 3 + EXACT
     (patch,) = axes.patches
+    assert isinstance(patch, Rectangle)
     assert low < patch.get_x() < patch.get_x() + width < high
 
 
@@ -110,7 +113,9 @@ def test_psf_is_the_logarithm() -> None:
     # The middle of cell K // 2 is the axis.
     left, right, lower, upper = image.get_extent()
     assert (left, right, lower, upper) == pytest.approx((-63, 63, 63, -63))
-    assert bar(axes) == (pytest.approx(20), "20 µm")
+    length, text = bar(axes)
+    assert length == pytest.approx(20)
+    assert text == "20 µm"
 
 
 def test_mtf_shows_both_axes_and_the_limit() -> None:

@@ -66,7 +66,7 @@ def test_function_transforms(depths: tuple[float, ...] | None) -> None:
     for dim in (0, 1):
         mapped = vmap(operator, in_dims=dim)(fields.movedim(0, dim))
         torch.testing.assert_close(mapped, operator(fields))
-    value, tangent = jvp(operator, (fields,), (fields.flip(0),))
+    value, tangent = jvp(operator, (fields,), (fields.flip(0),))  # type: ignore[misc]  # three with has_aux alone
     torch.testing.assert_close(tangent, operator(fields.flip(0)))
-    _, pulled = vjp(operator, fields)
+    _, pulled = vjp(operator, fields)  # type: ignore[misc]
     torch.testing.assert_close(pulled(value)[0], operator.adjoint(value))

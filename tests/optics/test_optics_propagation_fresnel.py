@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cmath
 from math import pi, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,12 +154,12 @@ def tilted_beam(plane: Plane, f_y: float, f_x: float) -> torch.Tensor:
     ],
 )
 def test_positive_frequency_leans_right_and_down(
-    method: type[Propagator], bandwidth_per_m: float | None, options: dict[str, object]
+    method: type[Propagator], bandwidth_per_m: float | None, options: dict[str, Any]
 ) -> None:
     plane, z = Plane(120, 100, 5e-6), 25e-3
     out = Plane(140, 120, 5e-6)
     space = FreeSpace(plane, out, WAVE, z, bandwidth_per_m=bandwidth_per_m)
-    field = method(space, dtype=torch.float64, **options)(tilted_beam(plane, 4e3, -9e3))[0]  # type: ignore[arg-type]
+    field = method(space, dtype=torch.float64, **options)(tilted_beam(plane, 4e3, -9e3))[0]
     intensity = field.abs().square()
     for axis, frequency in ((out.y_m, 4e3), (out.x_m, -9e3)):
         assert float((intensity * axis).sum() / intensity.sum()) == pytest.approx(WAVE * z * frequency, rel=2e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -25,7 +26,9 @@ def flat(photons: float, count: int = 400_000) -> torch.Tensor:
 
 @pytest.mark.parametrize("shot_noise", ["mixed", "poisson"])
 @pytest.mark.parametrize("photons", [0.0, 4.0, 30.0, 400.0, 8000.0])
-def test_mean_and_variance_are_shot_read_and_rounding_noise(photons: float, shot_noise: str) -> None:
+def test_mean_and_variance_are_shot_read_and_rounding_noise(
+    photons: float, shot_noise: Literal["mixed", "poisson"]
+) -> None:
     spec = replace(SPEC, shot_noise=shot_noise)
     dn = Sensor(spec)(flat(photons), generator())
     electrons, gain = 0.5 * photons + 2.0, (4095 - 100) / 8000
@@ -100,11 +103,12 @@ def test_noise_follows_the_generator_and_is_on_by_default() -> None:
 
 @pytest.mark.parametrize("bits", range(1, 11))
 @pytest.mark.parametrize("shot_noise", ["mixed", "poisson"])
-def test_gradient_passes_the_quantiser(bits: int, shot_noise: str) -> None:
+def test_gradient_passes_the_quantiser(bits: int, shot_noise: Literal["mixed", "poisson"]) -> None:
     spec = SensorSpec(bits=bits, black_level_dn=0.0, full_well_e=8000.0, quantum_efficiency=0.5, shot_noise=shot_noise)
     photons = torch.full((1, 1, 100, 100), 8000.0, dtype=torch.float64, requires_grad=True)
     Sensor(spec)(photons, generator()).sum().backward()
     slope = 0.5 * (2**bits - 1) / 8000
+    assert photons.grad is not None
     assert float(photons.grad.mean()) == pytest.approx(slope, rel=0.01)
     assert float(photons.grad.abs().min()) > 0
 
@@ -112,6 +116,7 @@ def test_gradient_passes_the_quantiser(bits: int, shot_noise: str) -> None:
 def test_gradient_in_the_dark_is_finite_and_the_mean_response() -> None:
     photons = torch.rand(1, 1, 64, 64, dtype=torch.float64, generator=generator()).mul(10).requires_grad_()
     Sensor(SPEC)(photons, generator()).sum().backward()
+    assert photons.grad is not None
     assert torch.allclose(photons.grad, torch.full_like(photons, 0.5 * SPEC.dn_per_electron))
 
 
@@ -129,6 +134,7 @@ def test_gradient_of_shot_noise_is_that_of_the_reparameterisation() -> None:
 def test_gradient_is_zero_where_the_response_is_flat() -> None:
     photons = torch.tensor([1000.0, 40_000.0], dtype=torch.float64).reshape(1, 1, 1, 2).requires_grad_()
     Sensor(SPEC)(photons, generator()).sum().backward()
+    assert photons.grad is not None
     assert float(photons.grad[0, 0, 0, 0]) > 0
     assert float(photons.grad[0, 0, 0, 1]) == 0
 
@@ -167,7 +173,7 @@ def test_colour_planes_have_their_own_efficiency_and_monochrome_adds_electrons()
         ({"shot_noise": "none"}, "shot_noise='none' must be"),
     ],
 )
-def test_impossible_sensors_are_refused(change: dict, message: str) -> None:
+def test_impossible_sensors_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(OpticsError, match=message):
         replace(SPEC, **change)
 
@@ -243,7 +249,7 @@ def test_rolling_rows_of_a_flickering_lamp_follow_its_integral() -> None:
 
 
 def test_global_reset_gives_lower_rows_more_dark_current_and_global_does_not() -> None:
-    common = {"gain_dn_e": 0.5, "dark_current_e_s": 1e4, "exposure_s": 1e-2, "line_time_s": 1e-4}
+    common: dict[str, Any] = {"gain_dn_e": 0.5, "dark_current_e_s": 1e4, "exposure_s": 1e-2, "line_time_s": 1e-4}
     rows = {
         shutter: Sensor(replace(SPEC, shutter=shutter, **common)).mean_electrons(flat(0.0, 200_000))[0, 0, :, 0]
         for shutter in ("global", "rolling", "global reset")
@@ -325,6 +331,7 @@ def test_gradient_of_the_noisy_frame_is_that_of_its_expectation(bits: int) -> No
     assert float(smooth) == pytest.approx(0.5 * (2**bits - 1 - 8) / 8000, rel=1e-3)
     photons = torch.full((1, 1, 50, 50), 6000.0, dtype=torch.float64, requires_grad=True)
     sensor(photons, generator(10)).sum().backward()
+    assert photons.grad is not None
     assert float(photons.grad.abs().min()) > 0
 
 
@@ -349,7 +356,7 @@ def test_float32_frames_are_those_of_float64() -> None:
         ({"justify": "centre"}, "justify='centre' must be 'right' or 'left'"),
     ],
 )
-def test_impossible_settings_are_refused(change: dict, message: str) -> None:
+def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(OpticsError, match=message):
         replace(SPEC, **change)
 
@@ -363,6 +370,6 @@ def test_impossible_settings_are_refused(change: dict, message: str) -> None:
         ({"hot_e_s": float("nan")}, "hot_e_s=nan must be"),
     ],
 )
-def test_impossible_patterns_are_refused(change: dict, message: str) -> None:
+def test_impossible_patterns_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(OpticsError, match=message):
         FixedPattern(0, **change)

@@ -212,7 +212,9 @@ def test_a_batch_is_its_trials_one_by_one() -> None:
 
 def test_a_mask_can_be_trained_through_its_errors() -> None:
     mask = random_mask(GRID, 8, 1e-6, generator(), dtype=torch.float64)
-    mask.controls = torch.nn.Parameter(mask._buffers.pop("controls"))
+    controls = mask._buffers.pop("controls")
+    assert controls is not None
+    mask.controls = torch.nn.Parameter(controls)
     ToleranceCamera(mask, to_psf())({"decentre_x_m": number(3e-6, 2)})[:, 0, 15, 15].sum().backward()
     assert mask.controls.grad is not None
     assert float(mask.controls.grad.abs().max()) > 0

@@ -9,6 +9,7 @@ import torch
 
 from optics import OpticsError
 from optics.elements import convert_coefficients, index_to_nm, nm_to_index, rms_of_unit_peak, zernike_values
+from optics.elements.zernike_index import ZernikeOrder
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6}
 
@@ -28,11 +29,16 @@ FRINGE = [
     (5, 1), (5, -1), (6, 0), (4, 4), (4, -4), (5, 3), (5, -3), (6, 2), (6, -2), (7, 1), (7, -1), (8, 0), (5, 5),
     (5, -5), (6, 4), (6, -4), (7, 3), (7, -3), (8, 2), (8, -2), (9, 1), (9, -1), (10, 0),
 ]  # fmt: skip
-TABLES = [("noll", 1, NOLL), ("osa", 0, OSA), ("fringe", 1, FRINGE), ("fringe37", 1, [*FRINGE, (12, 0)])]
+TABLES: list[tuple[ZernikeOrder, int, list[tuple[int, int]]]] = [
+    ("noll", 1, NOLL),
+    ("osa", 0, OSA),
+    ("fringe", 1, FRINGE),
+    ("fringe37", 1, [*FRINGE, (12, 0)]),
+]
 
 
 @pytest.mark.parametrize(("order", "first", "table"), TABLES)
-def test_published_tables(order: str, first: int, table: list[tuple[int, int]]) -> None:
+def test_published_tables(order: ZernikeOrder, first: int, table: list[tuple[int, int]]) -> None:
     assert [index_to_nm(first + p, order) for p in range(len(table))] == table
     assert [nm_to_index(n, m, order) for n, m in table] == list(range(first, first + len(table)))
 
@@ -44,7 +50,7 @@ def test_general_fringe_rule_goes_on_where_the_set_of_37_jumps() -> None:
 
 
 @pytest.mark.parametrize("order", ["noll", "osa", "fringe"])
-def test_round_trip_of_a_thousand_indices(order: str) -> None:
+def test_round_trip_of_a_thousand_indices(order: ZernikeOrder) -> None:
     pairs = [index_to_nm(j, order) for j in range(1, 1001)]
     assert [nm_to_index(n, m, order) for n, m in pairs] == list(range(1, 1001))
     assert len(set(pairs)) == 1000
@@ -77,7 +83,7 @@ def test_rms_of_unit_peak_is_the_mean_square_over_the_disc() -> None:
 
 
 @pytest.mark.parametrize("target", ["osa", "fringe"])
-def test_conversion_and_back_for_a_batch_equals_each_alone(target: str) -> None:
+def test_conversion_and_back_for_a_batch_equals_each_alone(target: ZernikeOrder) -> None:
     batch = torch.randn(2, 3, 45, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     there = convert_coefficients(batch, "noll", target)
     back = convert_coefficients(there, target, "noll")
@@ -113,7 +119,7 @@ def test_what_does_not_exist_is_refused() -> None:
     with pytest.raises(OpticsError, match="osa index -1 does not exist"):
         index_to_nm(-1, "osa")
     with pytest.raises(OpticsError, match="order='wyant' is unknown; choose one of noll, osa, fringe, fringe37"):
-        nm_to_index(2, 0, "wyant")
+        nm_to_index(2, 0, "wyant")  # type: ignore[arg-type]
     with pytest.raises(OpticsError, match="no Zernike polynomial has n=3, m=2"):
         nm_to_index(3, 2, "fringe")
     with pytest.raises(OpticsError, match="n=6, m=6 is not among the 37"):
@@ -123,6 +129,6 @@ def test_what_does_not_exist_is_refused() -> None:
     with pytest.raises(OpticsError, match="has 38 terms but source='fringe37' has 37"):
         convert_coefficients(torch.ones(38), "fringe37", "noll")
     with pytest.raises(OpticsError, match="normalisation 'max' is unknown"):
-        convert_coefficients(torch.ones(3), "noll", "osa", target_norm="max")
+        convert_coefficients(torch.ones(3), "noll", "osa", target_norm="max")  # type: ignore[arg-type]
     with pytest.raises(OpticsError, match=r"shape \(\) and torch.float32 cannot be converted"):
         convert_coefficients(torch.tensor(1.0), "noll", "osa")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from optics import FUSED_SILICA, PhaseMask, PupilGrid, PupilToPsf, ThinLens, ToleranceCamera, random_mask
@@ -12,6 +14,8 @@ FIELD = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 class MapMask(PhaseMask):
     """A height map as it is."""
+
+    height: torch.Tensor
 
     def __init__(self, grid: PupilGrid, height: torch.Tensor) -> None:
         super().__init__(grid, FUSED_SILICA)
@@ -40,13 +44,13 @@ def to_psf(
     return PupilToPsf(grid, lens, waves, pitch_m, samples, dtype=dtype)
 
 
-def camera(height: torch.Tensor | None = None, **kind: object) -> ToleranceCamera:
+def camera(height: torch.Tensor | None = None, **kind: Any) -> ToleranceCamera:
     """One wavelength and a mask of this height, or flat."""
     height = torch.zeros(64, 64, dtype=torch.float64) if height is None else height
     return ToleranceCamera(MapMask(GRID, height), to_psf(), **kind)
 
 
-def axis_camera(height: torch.Tensor | None = None, **kind: object) -> ToleranceCamera:
+def axis_camera(height: torch.Tensor | None = None, **kind: Any) -> ToleranceCamera:
     """One cell, much smaller than the Airy disc: the intensity on the axis."""
     height = torch.zeros(64, 64, dtype=torch.float64) if height is None else height
     return ToleranceCamera(MapMask(GRID, height), to_psf(pitch_m=1e-8, samples=1), **kind)

@@ -200,7 +200,7 @@ def test_lists_of_rooms_agree() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages == set(ROOMS)
     assert tool["hatch"]["build"]["targets"]["wheel"]["packages"] == ROOMS
-    assert tool["mypy"]["packages"] == ROOMS
+    assert tool["mypy"]["files"] == [*ROOMS, "tests", "benchmarks", "examples", "scripts"]
     assert tool["coverage"]["run"]["source"] == ROOMS
     assert tool["ruff"]["lint"]["isort"]["known-first-party"] == ROOMS
     layers = tool["importlinter"]["contracts"][0]["layers"]

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from ground import files
 from photos import files as photo_files
 from photos import metadata
 from photos.errors import PhotoError
@@ -470,7 +469,7 @@ def test_nothing_is_ever_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     if not links:
-        monkeypatch.setattr(files.os, "link", no_links)
+        monkeypatch.setattr(os, "link", no_links)
     photo = decoded(_file(PIXELS, "PNG"), Path("photo"))
     write_photo(photo, tmp_path / "new" / "photo.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "photo.png")), PIXELS)
@@ -486,7 +485,7 @@ def test_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def fails(handle: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(files.os, "fsync", fails)
+    monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(PhotoError, match=rf"photo\.png: {os.strerror(code)}; "):
         write_photo(decoded(_file(PIXELS, "PNG"), Path("photo")), tmp_path / "photo.png")
     assert list(tmp_path.iterdir()) == []

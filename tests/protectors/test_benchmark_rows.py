@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from protectors import registry
+from protectors.sparse import Sparse
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "protectors.py"
 
@@ -45,9 +46,15 @@ def test_passes_of_sparse_are_those_that_it_makes(
     benchmark: ModuleType, sface_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protector = registry.make_protector("sparse:steps=5")
+    assert isinstance(protector, Sparse)
     counted = []
-    embed = protector._surrogates.embed  # type: ignore[attr-defined]
-    monkeypatch.setattr(protector._surrogates, "embed", lambda *given: counted.append(1) or embed(*given))  # type: ignore[attr-defined]
+    embed = protector._surrogates.embed
+
+    def counting(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        counted.append(1)
+        return embed(*given)
+
+    monkeypatch.setattr(protector._surrogates, "embed", counting)
     points = torch.tensor(((21.0, 26), (41, 26), (31, 36), (23, 45), (39, 45)))[None]
     protector.protect(torch.rand(1, 3, 64, 64), points, torch.zeros(1, dtype=torch.int64), torch.Generator())
     # One for the clean photo and one a step, as in the row with its 48 steps.

@@ -230,7 +230,7 @@ def test_version_0_3_moves_by_twice_the_difference_of_means() -> None:
 )
 def test_budgets_are_kept(settings: dict[str, int | str], kept: float, levels: int) -> None:
     images, points5 = small_photos()
-    after = protected(toy(steps=20, **settings), images, points5)  # type: ignore[arg-type]
+    after = protected(toy(steps=20, **settings), images, points5)
     assert all(0 < value <= kept for value in measured(images, after))
     assert 0 < float(((after - images) * 255).abs().max()) < levels + 0.5
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from faces.errors import FaceFailed
@@ -93,8 +93,10 @@ def test_somebody_with_one_photo_is_refused(identity: tuple[int, ...]) -> None:
 
 def test_change_is_bounded_by_the_budget_at_any_weight(heads: Faces) -> None:
     network = UNet(INPUTS, 3, 4, seed=0)
+    last = network.up[-1]
+    assert isinstance(last, nn.Conv2d)
     with torch.no_grad():
-        network.up[-1].weight.mul_(1e3)
+        last.weight.mul_(1e3)
     found = perturbation(network, heads.images, heads.points5, levels=7)
     assert float(found.detach().abs().max()) == pytest.approx(7 / 255, rel=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,6 +102,6 @@ def test_change_that_a_file_cannot_hold_is_no_protection(heads: tuple[Tensor, Te
         ({"surrogates": "faceres"}, r"faceres is kept for judging"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, float | int | str], words: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ProtectorError, match=words):
         PhotoCloak(**settings)

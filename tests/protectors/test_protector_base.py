@@ -110,10 +110,10 @@ class Refusing(Recorder):
 
 @pytest.mark.parametrize("row", range(7))
 def test_face_that_fails_is_named_by_its_place_in_the_batch(row: int) -> None:
-    images, *others = batch(7)
+    images, points5, identity, generator = batch(7)
     images[row] = 0
     with pytest.raises(FaceFailed, match=rf"^face {row + 1} of the batch: it is black\.$") as caught:
-        Refusing().protect(images, *others)
+        Refusing().protect(images, points5, identity, generator)
     assert (caught.value.index, caught.value.reason) == (row, "it is black.")
     # As it comes out of a worker process.
     again = pickle.loads(pickle.dumps(caught.value))

@@ -165,18 +165,17 @@ def test_classifier_comes_from_its_generator_alone() -> None:
 
 def test_rate_falls_at_milestones_and_gradients_are_clipped() -> None:
     # By hand: SGD with momentum on one weight vector, first step from rest: change = rate * (g + decay * w).
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, bias=False))
+    linear = nn.Linear(12, 2, bias=False)
+    network = nn.Sequential(nn.Flatten(), linear)
     with torch.no_grad():
-        network[1].weight.copy_(torch.randn(2, 12, generator=seeded(1)) / 4)
+        linear.weight.copy_(torch.randn(2, 12, generator=seeded(1)) / 4)
     images, labels = 100 * torch.rand(4, 3, 2, 2, generator=seeded()), torch.tensor([0, 1, 0, 1])
-    before = network[1].weight.detach().clone()
+    before = linear.weight.detach().clone()
     loss = functional.cross_entropy(network(images), labels)
-    (gradient,) = torch.autograd.grad(loss, network[1].weight)
+    (gradient,) = torch.autograd.grad(loss, linear.weight)
     clipped = gradient * min(1.0, 0.5 / float(gradient.norm()))
     trainer = Trainer(network, rate=0.1, milestones=(1,), clip=0.5)
     assert trainer.step(images, labels) == pytest.approx(float(loss.detach()))
-    torch.testing.assert_close(
-        network[1].weight.detach(), before - 0.1 * (clipped + 5e-4 * before), rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(linear.weight.detach(), before - 0.1 * (clipped + 5e-4 * before), rtol=1e-4, atol=1e-6)
     assert trainer._optimiser.param_groups[0]["lr"] == pytest.approx(0.01)
     assert not network.training

@@ -132,7 +132,7 @@ def test_fine_tuning_changes_a_copy_only_and_is_repeatable() -> None:
     train, test = encoded(6, 3, seed=1), encoded(4, 2, seed=2)
     network = untrained_sface()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    rows = {}
+    rows: dict[int, list[torch.Tensor]] = {}
     for steps in (0, 2, 2):
         attacker = SFaceAttacker("tuned", "test", network, seed=0, steps=steps, batch=8)
         attacker.fit(train)

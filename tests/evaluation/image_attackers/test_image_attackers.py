@@ -208,7 +208,7 @@ def test_the_larger_tiers_try_every_attacker() -> None:
 @pytest.mark.parametrize("name", attacker_names())
 def test_description_and_tiers(name: str) -> None:
     for tier in ("smoke", "standard", "full"):
-        attacker = make_attacker(name, tier)  # type: ignore[arg-type]
+        attacker = make_attacker(name, tier)
         assert attacker.name == name
         assert attacker.level in get_args(Level)
         assert all((attacker.knowledge, attacker.budget, attacker.control))

@@ -50,7 +50,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
 
     def run(name: str = "run", **changes: Any) -> dict[str, Any]:
         config, folder = small(**changes), tmp_path / name
-        common = {"config": config, "command": ["evaluate"], "seeds": {"seed": config.seed}}
+        common: dict[str, Any] = {"config": config, "command": ["evaluate"], "seeds": {"seed": config.seed}}
         resume = folder.exists()
         store = (
             RunFolder.resume(folder, may_differ=("workers", "engine"), **common)

@@ -122,9 +122,11 @@ class Killed(AsPublished):
 class Inverting(AsPublished):
     """K2: knows that a negative was made and makes another."""
 
+    level = "K2"
+
     def __init__(self) -> None:
         super().__init__()
-        self.name, self.level = "inverting", "K2"
+        self.name = "inverting"
 
     def embed(self, photos: Photos, *, protected: bool) -> Tensor:
         shown = photos.with_images(1 - photos.images()) if protected else photos
@@ -184,8 +186,8 @@ def heads(people: int, captures: int, first: int, spread: float = 0.05) -> FaceS
     images = images + spread * torch.randn(images.shape, generator=generator)
     landmarks = torch.zeros(people * captures, 68, 2)
     five = template(SIDE).float()
-    for place, point in zip((slice(36, 42), slice(42, 48), 30, 48, 54), five, strict=True):
-        landmarks[:, place] = point
+    for start, stop, point in zip((36, 42, 30, 48, 54), (42, 48, 31, 49, 55), five, strict=True):
+        landmarks[:, start:stop] = point
     return FaceSet(
         (images.clamp(0, 1) * 255).round().to(torch.uint8),
         torch.arange(first, first + people).repeat_interleave(captures),

@@ -65,6 +65,7 @@ def test_what_passed_before_is_no_success() -> None:
     row = _row(protected, clean, none)
     assert (row.asr, row.asr_clean, row.asr_net_noise) == (0.8, 0.2, 0)
     assert row.asr_net == pytest.approx(48 / 64)
+    assert row.asr_net_ci95 is not None
     assert row.asr_net_ci95[0] > 0.5
     assert (row.verdict, row.unseen, row.weak) == ("holds", False, False)
     # Noise that does as much, a weak recogniser, few people: nothing is claimed.

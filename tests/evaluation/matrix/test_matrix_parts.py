@@ -72,8 +72,9 @@ def test_a_person_or_a_picture_in_two_parts_is_refused() -> None:
 
 def _jpeg(image: Tensor, quality: int) -> Tensor:
     _, data = cv2.imencode(".jpg", image.permute(1, 2, 0).numpy()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    back = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
-    return torch.from_numpy(back).permute(2, 0, 1)
+    back = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert back is not None
+    return torch.from_numpy(np.ascontiguousarray(back[..., ::-1])).permute(2, 0, 1)
 
 
 def test_a_compressed_copy_of_a_picture_is_found() -> None:
@@ -227,8 +228,9 @@ def test_a_fine_tuned_network_is_not_mistaken_for_the_published_one(tmp_path: Pa
     for _ in range(2):
         assert torch.equal(recogniser.embed(images, photos.points5), plain)
     assert len(list(tmp_path.iterdir())) == 1
+    weight = recogniser.network.get_parameter("weight")
     with torch.no_grad():
-        recogniser.network.weight.mul_(torch.linspace(0.1, 2, recogniser.network.weight.shape[1]))
+        weight.mul_(torch.linspace(0.1, 2, weight.shape[1]))
     assert not torch.allclose(recogniser.embed(images, photos.points5), plain)
     wanted = images.clone().requires_grad_()
     recogniser.embed(wanted, photos.points5).sum().backward()

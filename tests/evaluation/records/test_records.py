@@ -117,8 +117,10 @@ def _check(value: Any, schema: dict[str, Any], root: dict[str, Any], place: str 
             except AssertionError as error:
                 errors.append(error)
         raise AssertionError(place, errors)
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
-             "null": type(None)}  # fmt: skip
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
+        "null": type(None),
+    }  # fmt: skip
     named = schema.get("type", [])
     allowed = [named] if isinstance(named, str) else named
     if allowed:

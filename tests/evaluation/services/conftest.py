@@ -139,7 +139,7 @@ class Stage:
 def _aws(event: str, version: str, score: float | None) -> list[Any]:
     match = {"Similarity": 81.25 if score is None else score, "Face": {"Confidence": 99.0}}
     face = {"Confidence": 99.0}
-    return {
+    events: dict[str, list[Any]] = {
         "score": [("answer", {"SourceImageFace": face, "FaceMatches": [match], "UnmatchedFaces": []})],
         "no-thresholds": [("answer", {"SourceImageFace": face, "FaceMatches": [match], "UnmatchedFaces": []})],
         "no-score": [("answer", {"SourceImageFace": face, "FaceMatches": [], "UnmatchedFaces": [face]})],
@@ -148,14 +148,15 @@ def _aws(event: str, version: str, score: float | None) -> list[Any]:
         "size": [("error", "ImageTooLargeException")],
         "denied": [("error", "AccessDeniedException")],
         "offline": [("offline",)],
-    }[event]
+    }
+    return events[event]
 
 
 def _azure(event: str, version: str, score: float | None) -> list[Any]:
     face = [{"faceId": "0" * 8, "recognitionModel": version or "recognition_04", "faceRectangle": {
         "top": 1, "left": 1, "width": 60, "height": 60}}]  # fmt: skip
     verdict = {"isIdentical": True, "confidence": 0.75 if score is None else score}
-    return {
+    events: dict[str, list[Any]] = {
         "score": [(200, face), (200, face), (200, verdict)],
         "no-thresholds": [(200, face), (200, face), (200, verdict)],
         "no-score": [(200, face), (200, face), (200, {"isIdentical": True})],
@@ -168,7 +169,8 @@ def _azure(event: str, version: str, score: float | None) -> list[Any]:
         "denied": [(403, {"error": {"code": "InvalidRequest", "innererror": {"code": "UnsupportedFeature"},
             "message": "Missing approval for Verification."}})],
         "offline": [(0, "")],
-    }[event]  # fmt: skip
+    }  # fmt: skip
+    return events[event]
 
 
 def _tencent(event: str, version: str, score: float | None) -> list[Any]:
@@ -176,7 +178,7 @@ def _tencent(event: str, version: str, score: float | None) -> list[Any]:
         return [(200, {"Response": {"Error": {"Code": code, "Message": "message"}, "RequestId": "r"}})]
 
     answer = {"Score": 73.5 if score is None else score, "FaceModelVersion": version or "3.0", "RequestId": "r"}
-    return {
+    events: dict[str, list[Any]] = {
         "score": [(200, {"Response": answer})],
         "no-thresholds": [(200, {"Response": answer})],
         "no-score": [(200, {"Response": answer | {"Score": None}})],
@@ -185,7 +187,8 @@ def _tencent(event: str, version: str, score: float | None) -> list[Any]:
         "size": error("FailedOperation.FaceSizeTooSmall"),
         "denied": error("AuthFailure.SecretIdNotFound"),
         "offline": [(0, "")],
-    }[event]
+    }
+    return events[event]
 
 
 def _aliyun(event: str, version: str, score: float | None) -> list[Any]:
@@ -194,7 +197,7 @@ def _aliyun(event: str, version: str, score: float | None) -> list[Any]:
 
     data = {"Confidence": 66.5 if score is None else score, "Thresholds": [61.0, 69.0, 75.0],
         "RectAList": [4, 4, 80, 80], "RectBList": [5, 5, 80, 80]}  # fmt: skip
-    return {
+    events: dict[str, list[Any]] = {
         "score": [(200, {"Data": data, "RequestId": "r"})],
         "no-thresholds": [(200, {"Data": data | {"Thresholds": [61.0]}, "RequestId": "r"})],
         "no-score": [(200, {"Data": data | {"Confidence": None}, "RequestId": "r"})],
@@ -205,7 +208,8 @@ def _aliyun(event: str, version: str, score: float | None) -> list[Any]:
         "size": error(400, "InvalidFile.Resolution"),
         "denied": error(403, "InvalidAccessKeyId.NotFound"),
         "offline": [(0, "")],
-    }[event]
+    }
+    return events[event]
 
 
 SCRIPTS = {"aliyun": _aliyun, "aws": _aws, "azure": _azure, "tencent": _tencent}

@@ -9,13 +9,17 @@ import os
 import re
 import socket
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from evaluation.errors import EvaluationError
 from evaluation.services import SERVICES, Spending, encode_images, service
+
+if TYPE_CHECKING:
+    from tests.evaluation.services.conftest import Stage
 
 every_provider = pytest.mark.parametrize("stage", SERVICES, indirect=True)
 
@@ -45,12 +49,13 @@ def test_the_table_covers_every_provider() -> None:
 
 
 @every_provider
-def test_score(stage, photos) -> None:
+def test_score(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score")
     opened = stage.open()
     (result,) = opened.compare(photos[:1], photos[1:2])
     score, thresholds, source = SCORED[stage.provider]
-    assert (result.outcome, result.score) == ("scored", pytest.approx(score))
+    assert result.outcome == "scored"
+    assert result.score == pytest.approx(score)
     assert (result.thresholds, result.threshold_source) == (thresholds, source)
     assert (result.provider, result.model_version) == (stage.provider, type(opened).default_version)
     assert result.image_sha256 == tuple(hashlib.sha256(photo).hexdigest() for photo in photos[:2])
@@ -61,14 +66,14 @@ def test_score(stage, photos) -> None:
 
 
 @every_provider
-def test_a_score_of_zero_is_a_score(stage, photos) -> None:
+def test_a_score_of_zero_is_a_score(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score", score=0.0)
     (result,) = stage.open().compare(photos[:1], photos[1:2])
     assert (result.outcome, result.score) == ("scored", 0.0)
 
 
 @every_provider
-def test_no_face_is_an_outcome_of_its_own_and_is_kept(stage, photos) -> None:
+def test_no_face_is_an_outcome_of_its_own_and_is_kept(stage: Stage, photos: list[bytes]) -> None:
     stage.play("no-face")
     opened = stage.open()
     (result,) = opened.compare(photos[:1], photos[1:2])
@@ -78,14 +83,14 @@ def test_no_face_is_an_outcome_of_its_own_and_is_kept(stage, photos) -> None:
 
 
 @every_provider
-def test_a_size_refused_by_the_provider_is_an_outcome_of_its_own(stage, photos) -> None:
+def test_a_size_refused_by_the_provider_is_an_outcome_of_its_own(stage: Stage, photos: list[bytes]) -> None:
     stage.play("size")
     (result,) = stage.open().compare(photos[:1], photos[1:2])
     assert (result.outcome, result.score) == ("refused-size", None)
 
 
 @every_provider
-def test_throttled_requests_wait_longer_each_time_and_then_succeed(stage, photos) -> None:
+def test_throttled_requests_wait_longer_each_time_and_then_succeed(stage: Stage, photos: list[bytes]) -> None:
     stage.play("throttle", "throttle", "throttle", "score")
     opened = stage.open(first_wait_s=0.5)
     (result,) = opened.compare(photos[:1], photos[1:2])
@@ -95,7 +100,7 @@ def test_throttled_requests_wait_longer_each_time_and_then_succeed(stage, photos
 
 
 @every_provider
-def test_throttled_out(stage, photos) -> None:
+def test_throttled_out(stage: Stage, photos: list[bytes]) -> None:
     stage.play("throttle", "throttle", "throttle")
     with pytest.raises(EvaluationError, match=rf"{stage.provider} turned 3 requests in a row away .* raise max_tries"):
         stage.open(max_tries=3).compare(photos[:1], photos[1:2])
@@ -104,7 +109,7 @@ def test_throttled_out(stage, photos) -> None:
 
 
 @every_provider
-def test_other_refusals_are_errors_with_the_code_and_are_not_repeated(stage, photos) -> None:
+def test_other_refusals_are_errors_with_the_code_and_are_not_repeated(stage: Stage, photos: list[bytes]) -> None:
     stage.play("denied")
     codes = {"aliyun": "InvalidAccessKeyId.NotFound", "aws": "AccessDeniedException", "azure": "403",
              "tencent": "AuthFailure.SecretIdNotFound"}  # fmt: skip
@@ -114,7 +119,9 @@ def test_other_refusals_are_errors_with_the_code_and_are_not_repeated(stage, pho
 
 
 @every_provider
-def test_a_broken_connection_is_an_error_and_is_not_repeated(stage, photos, no_network) -> None:
+def test_a_broken_connection_is_an_error_and_is_not_repeated(
+    stage: Stage, photos: list[bytes], no_network: list[Any]
+) -> None:
     stage.play("offline")
     with pytest.raises(EvaluationError, match=rf"{stage.provider} did not answer \(.*no route"):
         stage.open().compare(photos[:1], photos[1:2])
@@ -125,13 +132,13 @@ def test_a_broken_connection_is_an_error_and_is_not_repeated(stage, photos, no_n
     ("provider", "side_px", "megabytes"),
     [("aliyun", 64, 5), ("aws", 80, 5), ("azure", 36, 6), ("tencent", 64, 3.75)],  # Tencent: 5 as base64, 4 for 3
 )
-def test_limits_are_those_of_the_documentation(provider, side_px, megabytes) -> None:
+def test_limits_are_those_of_the_documentation(provider: str, side_px: int, megabytes: float) -> None:
     limits = SERVICES[provider].limits
     assert (limits.min_side_px, limits.max_bytes) == (side_px, megabytes * 2**20)
 
 
 @every_provider
-def test_images_that_are_too_small_or_too_large_are_never_sent(stage, photos) -> None:
+def test_images_that_are_too_small_or_too_large_are_never_sent(stage: Stage, photos: list[bytes]) -> None:
     opened = stage.open()
     side = opened.limits.min_side_px
     short = encode_images(_noise(side - 1, 120))
@@ -151,7 +158,7 @@ def test_images_that_are_too_small_or_too_large_are_never_sent(stage, photos) ->
 
 
 @pytest.mark.parametrize("stage", ["tencent"], indirect=True)
-def test_long_sides_are_never_sent(stage, photos) -> None:
+def test_long_sides_are_never_sent(stage: Stage, photos: list[bytes]) -> None:
     wide = encode_images(_noise(64, 2001))
     with pytest.raises(EvaluationError, match=r"a width of 2001 pixels; .* at most 2000 \(png\): reduce the width"):
         stage.open().compare(wide, photos[:1])
@@ -161,14 +168,14 @@ def test_long_sides_are_never_sent(stage, photos) -> None:
 
 
 @pytest.mark.parametrize("stage", ["azure"], indirect=True)
-def test_tiny_files_are_never_sent(stage, photos) -> None:
+def test_tiny_files_are_never_sent(stage: Stage, photos: list[bytes]) -> None:
     grey = encode_images(_noise(40, 40) * 0 + 0.5)
     with pytest.raises(EvaluationError, match=rf"has {len(grey[0])} bytes; azure takes 1024 to .*: enlarge the image"):
         stage.open().compare(grey, photos[:1])
 
 
 @every_provider
-def test_another_model_version_is_asked_anew(stage, photos) -> None:
+def test_another_model_version_is_asked_anew(stage: Stage, photos: list[bytes]) -> None:
     other = OTHER_VERSION[stage.provider]
     stage.play("score")
     stage.play("score", version=other, score=0.25)
@@ -180,7 +187,7 @@ def test_another_model_version_is_asked_anew(stage, photos) -> None:
 
 
 @pytest.mark.parametrize("stage", ["azure", "tencent"], indirect=True)
-def test_an_answer_of_another_model_is_refused(stage, photos) -> None:
+def test_an_answer_of_another_model_is_refused(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score", version=OTHER_VERSION[stage.provider])
     with pytest.raises(EvaluationError, match=f"answered with the model '{OTHER_VERSION[stage.provider]}', asked was"):
         stage.open().compare(photos[:1], photos[1:2])
@@ -189,7 +196,7 @@ def test_an_answer_of_another_model_is_refused(stage, photos) -> None:
 
 
 @every_provider
-def test_missing_thresholds_stay_missing(stage, photos) -> None:
+def test_missing_thresholds_stay_missing(stage: Stage, photos: list[bytes]) -> None:
     # Tencent's thresholds come from its documentation: missing means a model that it does not describe.
     version = "9.9" if stage.provider == "tencent" else None
     stage.play("no-thresholds", version=version or "")
@@ -199,7 +206,7 @@ def test_missing_thresholds_stay_missing(stage, photos) -> None:
 
 
 @every_provider
-def test_an_answer_without_a_score_is_an_error(stage, photos) -> None:
+def test_an_answer_without_a_score_is_an_error(stage: Stage, photos: list[bytes]) -> None:
     stage.play("no-score")
     with pytest.raises(EvaluationError, match=f"{stage.provider} answered without a score"):
         stage.open().compare(photos[:1], photos[1:2])
@@ -208,19 +215,19 @@ def test_an_answer_without_a_score_is_an_error(stage, photos) -> None:
 
 @every_provider
 @pytest.mark.parametrize("consent", ["", "yes", "Ada Example agreed", "2026-11-25", "Ada Example, 25.11.2026"])
-def test_nothing_is_opened_without_consent(stage, consent) -> None:
+def test_nothing_is_opened_without_consent(stage: Stage, consent: str) -> None:
     with pytest.raises(EvaluationError, match=r"only with consent: give consent= .* date as YYYY-MM-DD"):
         stage.open(consent=consent)
 
 
 @every_provider
-def test_consent_on_a_day_that_never_was(stage) -> None:
+def test_consent_on_a_day_that_never_was(stage: Stage) -> None:
     with pytest.raises(EvaluationError, match="names the date 2026-02-30, which does not exist"):
         stage.open(consent="Ada Example, 2026-02-30")
 
 
 @every_provider
-def test_budget_is_checked_before_each_request(stage, photos) -> None:
+def test_budget_is_checked_before_each_request(stage: Stage, photos: list[bytes]) -> None:
     calls = REQUESTS[stage.provider]
     stage.play("score")
     opened = stage.open(max_calls=calls)
@@ -235,7 +242,7 @@ def test_budget_is_checked_before_each_request(stage, photos) -> None:
 
 
 @every_provider
-def test_cached_answers_cost_nothing(stage, photos) -> None:
+def test_cached_answers_cost_nothing(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score")
     opened = stage.open()
     first = opened.compare([photos[0], photos[0]], [photos[1], photos[1]])
@@ -248,7 +255,9 @@ def test_cached_answers_cost_nothing(stage, photos) -> None:
 
 
 @every_provider
-def test_neither_logs_nor_files_hold_an_image(stage, photos, caplog) -> None:
+def test_neither_logs_nor_files_hold_an_image(
+    stage: Stage, photos: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
     traces = stage.traces(photos[:2])
     stage.play("score", score=0.5)
     opened = stage.open()
@@ -265,7 +274,7 @@ def test_neither_logs_nor_files_hold_an_image(stage, photos, caplog) -> None:
 
 
 @every_provider
-def test_a_damaged_cache_file_is_named(stage, photos) -> None:
+def test_a_damaged_cache_file_is_named(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score")
     stage.open().compare(photos[:1], photos[1:2])
     (path,) = stage.cached()
@@ -279,7 +288,9 @@ def test_a_damaged_cache_file_is_named(stage, photos) -> None:
 
 
 @every_provider
-def test_an_interrupted_write_leaves_nothing_behind(stage, photos, monkeypatch) -> None:
+def test_an_interrupted_write_leaves_nothing_behind(
+    stage: Stage, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
@@ -291,7 +302,7 @@ def test_an_interrupted_write_leaves_nothing_behind(stage, photos, monkeypatch) 
 
 
 @every_provider
-def test_a_missing_package_names_the_extra(stage, monkeypatch) -> None:
+def test_a_missing_package_names_the_extra(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith(MODULE[stage.provider])]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, MODULE[stage.provider], None)
@@ -302,32 +313,32 @@ def test_a_missing_package_names_the_extra(stage, monkeypatch) -> None:
 
 
 @every_provider
-def test_lists_of_pairs_must_be_equally_long(stage, photos) -> None:
+def test_lists_of_pairs_must_be_equally_long(stage: Stage, photos: list[bytes]) -> None:
     with pytest.raises(EvaluationError, match="two equally long lists of images, got 2 and 1"):
         stage.open().compare(photos[:2], photos[:1])
     assert stage.open().compare([], []) == []
 
 
 @every_provider
-def test_options_that_cannot_be_used(stage, tmp_path) -> None:
+def test_options_that_cannot_be_used(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"max_tries is 0, first_wait_s 1\.0; both must be above 0"):
         stage.open(max_tries=0)
     with pytest.raises(EvaluationError, match=r"max_tries is 7, first_wait_s nan; both must be above 0"):
         stage.open(first_wait_s=float("nan"))
 
 
-def test_unknown_service_lists_the_known(tmp_path) -> None:
+def test_unknown_service_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="no face service 'oracle'; choose one of aliyun, aws, azure, tencent"):
         service("oracle", consent="", budget=Spending(0, 0), cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("calls", "price"), [(-1, 1.0), (1, -0.5), (1, float("nan"))])
-def test_budgets_that_cannot_be(calls, price) -> None:
+def test_budgets_that_cannot_be(calls: int, price: float) -> None:
     with pytest.raises(EvaluationError, match="neither may be negative"):
         Spending(calls, price)
 
 
-def test_the_guard_sees_a_connection(no_network) -> None:
+def test_the_guard_sees_a_connection(no_network: list[Any]) -> None:
     with pytest.raises(pytest.fail.Exception, match="connection to the network"):
         socket.create_connection(("192.0.2.1", 443))
     with socket.socket() as client, pytest.raises(pytest.fail.Exception, match="connection to the network"):
@@ -336,5 +347,5 @@ def test_the_guard_sees_a_connection(no_network) -> None:
     no_network.clear()
 
 
-def _noise(height, width):
+def _noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(1).random((1, 3, height, width))

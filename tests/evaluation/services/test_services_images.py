@@ -41,20 +41,20 @@ def test_jpeg_keeps_colours_and_orientation() -> None:
         (np.full((1, 3, 8, 8), np.nan), r"outside 0\.\.1 or not finite; clamp"),
     ],
 )
-def test_images_that_cannot_be_encoded(images, message) -> None:
+def test_images_that_cannot_be_encoded(images: np.ndarray, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         encode_images(images)
 
 
 def test_settings_of_the_encoder() -> None:
     with pytest.raises(EvaluationError, match="'gif'; choose one of png, jpeg"):
-        encode_images(np.zeros((1, 3, 8, 8)), "gif")
+        encode_images(np.zeros((1, 3, 8, 8)), "gif")  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match="quality is 0; JPEG takes 1 to 100"):
         encode_images(np.zeros((1, 3, 8, 8)), "jpeg", quality=0)
     assert encode_images(np.zeros((0, 3, 8, 8))) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(20)])
-def test_files_that_are_no_images(data) -> None:
+def test_files_that_are_no_images(data: bytes) -> None:
     with pytest.raises(EvaluationError, match="photo is no readable PNG or JPEG file; encode it with encode_images"):
         Limits(1, 1000).check(data, "photo", "anybody")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -12,10 +14,13 @@ from botocore.awsrequest import AWSResponse
 from botocore.stub import Stubber
 
 from evaluation.errors import EvaluationError
-from evaluation.services import Spending, service
+from evaluation.services import FaceService, Spending, service
+
+if TYPE_CHECKING:
+    from tests.evaluation.services.conftest import Stage
 
 
-def _only(provider):
+def _only(provider: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("stage", [provider], indirect=True)
 
 
@@ -23,11 +28,11 @@ def _plain(photo: bytes) -> str:
     return base64.b64encode(photo).decode()
 
 
-def _aws(tmp_path):
+def _aws(tmp_path: Path) -> FaceService:
     return service("aws", consent="Test rendering, 2026-11-25", budget=Spending(9, 0.001), cache_dir=tmp_path)
 
 
-def test_aws_parameters_and_answer_pass_the_service_model(photos, tmp_path) -> None:
+def test_aws_parameters_and_answer_pass_the_service_model(photos: list[bytes], tmp_path: Path) -> None:
     opened = _aws(tmp_path)
     expected = {
         "SourceImage": {"Bytes": photos[0]},
@@ -43,15 +48,16 @@ def test_aws_parameters_and_answer_pass_the_service_model(photos, tmp_path) -> N
     assert result.score == 12.5  # the most similar of several faces
 
 
-def test_aws_request_on_the_wire(photos, tmp_path) -> None:
-    opened, sent = _aws(tmp_path), []
+def test_aws_request_on_the_wire(photos: list[bytes], tmp_path: Path) -> None:
+    opened = _aws(tmp_path)
+    sent: list[Any] = []
 
     class Raw:
         @staticmethod
         def stream() -> Iterator[bytes]:
             return iter([b'{"SourceImageFace": {}, "FaceMatches": [], "UnmatchedFaces": []}'])
 
-    def answer(request, **_: object) -> AWSResponse:
+    def answer(request: Any, **_: object) -> AWSResponse:
         sent.append(request)
         return AWSResponse(request.url, 200, {}, Raw())
 
@@ -70,15 +76,16 @@ def test_aws_request_on_the_wire(photos, tmp_path) -> None:
     }
 
 
-def test_aws_package_does_not_repeat_on_its_own(photos, tmp_path) -> None:
-    waits, sent = [], []
+def test_aws_package_does_not_repeat_on_its_own(photos: list[bytes], tmp_path: Path) -> None:
+    waits: list[float] = []
+    sent: list[Any] = []
 
     class Raw:
         @staticmethod
         def stream() -> Iterator[bytes]:
             return iter([b'{"__type": "ProvisionedThroughputExceededException", "message": "slower"}'])
 
-    def answer(request, **_: object) -> AWSResponse:
+    def answer(request: Any, **_: object) -> AWSResponse:
         sent.append(request)
         return AWSResponse(request.url, 400, {}, Raw())
 
@@ -92,20 +99,20 @@ def test_aws_package_does_not_repeat_on_its_own(photos, tmp_path) -> None:
     assert (len(sent), waits, opened.budget.calls) == (3, [1.0, 2.0], 3)
 
 
-def test_aws_package_refuses_wrong_parameters(photos, tmp_path) -> None:
+def test_aws_package_refuses_wrong_parameters(photos: list[bytes], tmp_path: Path) -> None:
     opened = _aws(tmp_path)
     with pytest.raises(EvaluationError, match=r"ParamValidationError: .*SourceImage\.Bytes"):
         opened._ask(1, photos[0])
 
 
-def test_aws_without_a_region(monkeypatch, tmp_path) -> None:
+def test_aws_without_a_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with pytest.raises(EvaluationError, match=r"aws cannot be used .*set AWS_DEFAULT_REGION or a profile"):
         _aws(tmp_path)
 
 
 @_only("azure")
-def test_azure_requests(stage, photos) -> None:
+def test_azure_requests(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score")
     stage.open().compare(photos[:1], photos[1:2])
     *detections, verification = stage.requests
@@ -129,7 +136,7 @@ def test_azure_requests(stage, photos) -> None:
 
 
 @_only("azure")
-def test_azure_detects_each_face_once_an_hour(stage, photos) -> None:
+def test_azure_detects_each_face_once_an_hour(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score", "face, verdict")
     opened = stage.open()
     opened.compare([photos[0]] * 2, photos[1:])
@@ -143,7 +150,7 @@ def test_azure_detects_each_face_once_an_hour(stage, photos) -> None:
 
 
 @_only("azure")
-def test_azure_remembers_an_image_without_a_face(stage, photos) -> None:
+def test_azure_remembers_an_image_without_a_face(stage: Stage, photos: list[bytes]) -> None:
     stage.play("no second face", "face, verdict")
     opened = stage.open()
     results = opened.compare([photos[0], photos[1], photos[0]], [photos[1], photos[2], photos[2]])
@@ -152,14 +159,14 @@ def test_azure_remembers_an_image_without_a_face(stage, photos) -> None:
 
 
 @_only("azure")
-def test_azure_says_that_verification_needs_approval(stage, photos) -> None:
+def test_azure_says_that_verification_needs_approval(stage: Stage, photos: list[bytes]) -> None:
     stage.play("denied")
     with pytest.raises(EvaluationError, match=r"403: .*Missing approval.*Limited Access: apply for it"):
         stage.open().compare(photos[:1], photos[1:2])
 
 
 @_only("azure")
-def test_azure_answer_that_is_not_json(stage, photos) -> None:
+def test_azure_answer_that_is_not_json(stage: Stage, photos: list[bytes]) -> None:
     stage.answers.append((502, "<html>gateway</html>"))
     with pytest.raises(EvaluationError, match="azure did not answer"):
         stage.open().compare(photos[:1], photos[1:2])
@@ -174,14 +181,14 @@ def test_azure_answer_that_is_not_json(stage, photos) -> None:
     ],
     indirect=["stage"],
 )
-def test_settings_of_the_environment_are_named(stage, name, monkeypatch) -> None:
+def test_settings_of_the_environment_are_named(stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, " ")
     with pytest.raises(EvaluationError, match=f"the environment variable {name} is not set; set it to the "):
         stage.open()
 
 
 @_only("tencent")
-def test_tencent_request(stage, photos) -> None:
+def test_tencent_request(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score")
     stage.open().compare(photos[:1], photos[1:2])
     (request,) = stage.requests
@@ -199,14 +206,16 @@ def test_tencent_request(stage, photos) -> None:
 
 
 @_only("tencent")
-def test_tencent_thresholds_follow_the_model(stage, photos) -> None:
+def test_tencent_thresholds_follow_the_model(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score", version="2.0")
     (result,) = stage.open(model_version="2.0").compare(photos[:1], photos[1:2])
     assert result.thresholds == {1e-3: 70.0, 1e-4: 80.0, 1e-5: 90.0}
 
 
 @_only("tencent")
-def test_tencent_without_credentials(stage, monkeypatch, tmp_path, no_network) -> None:
+def test_tencent_without_credentials(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_network: list[Any]
+) -> None:
     monkeypatch.delenv("TENCENTCLOUD_SECRET_ID")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("tencentcloud.common.credential.CVMRoleCredential.get_credential", lambda _: None)
@@ -215,7 +224,7 @@ def test_tencent_without_credentials(stage, monkeypatch, tmp_path, no_network) -
 
 
 @_only("aliyun")
-def test_aliyun_request(stage, photos) -> None:
+def test_aliyun_request(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score")
     stage.open().compare(photos[:1], photos[1:2])
     (request,) = stage.requests
@@ -231,14 +240,14 @@ def test_aliyun_request(stage, photos) -> None:
 
 
 @_only("aliyun")
-def test_aliyun_score_without_boxes_is_a_score(stage, photos) -> None:
+def test_aliyun_score_without_boxes_is_a_score(stage: Stage, photos: list[bytes]) -> None:
     stage.play("score without boxes")
     (result,) = stage.open().compare(photos[:1], photos[1:2])
     assert (result.outcome, result.score) == ("scored", 12.5)
 
 
 @_only("aliyun")
-def test_aliyun_error_that_says_no_face(stage, photos) -> None:
+def test_aliyun_error_that_says_no_face(stage: Stage, photos: list[bytes]) -> None:
     stage.play("no-face error")
     (result,) = stage.open().compare(photos[:1], photos[1:2])
     assert result.outcome == "no-face"

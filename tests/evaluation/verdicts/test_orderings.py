@@ -73,7 +73,7 @@ def test_the_first_experiment_reads_trained_recognisers() -> None:
         ("em:budget=uniform", "equal", "rem", "", "contradicted"),
     ]
     assert found[0].difference == pytest.approx(-0.3)
-    assert (found[0].value_first, found[0].value_second) == (pytest.approx(0.5), pytest.approx(0.8))
+    assert [found[0].value_first, found[0].value_second] == pytest.approx([0.5, 0.8])
     assert (found[2].difference, found[2].reason) == (None, "PSR of dfpp was not measured")
     assert found[3].margin == EQUAL_SSIM
     alone = orderings.orderings(_config("S1", "em"), {}, [], {})

@@ -26,9 +26,7 @@ from faces.families import load_recogniser, matching_from
 from faces.folders import crop_face
 from faces.protection import Declaration, Threat
 from faces.synthetic import generate
-from ground import files
 from optishield.cli import main
-from photos import paths
 from photos import protection as photo_protection
 from photos.errors import PhotoError
 from photos.files import read_photo
@@ -489,7 +487,7 @@ def test_what_is_passed_over_in_a_folder_is_named(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return real(path)
 
-    monkeypatch.setattr(paths.os, "scandir", closed)
+    monkeypatch.setattr(os, "scandir", closed)
     assert main(["protect", "in", *NOISE, "--out", "new", "--json", "--quiet"]) == 6
     out, err = capsys.readouterr()
     told = json.loads(out)
@@ -609,7 +607,7 @@ def test_read_only_folder(heads: np.ndarray, capsys: Any, monkeypatch: pytest.Mo
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return real(path, flags, mode)
 
-    monkeypatch.setattr(files.os, "open", refuses)
+    monkeypatch.setattr(os, "open", refuses)
     assert main(["protect", "a.png", *NOISE, "--out", "new", "--quiet"]) == 6
     assert "NOT PROTECTED: new/a.png: Permission denied; change the permissions" in capsys.readouterr().err
     assert list(Path("new").iterdir()) == []

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 
-from ground import files
 from ground.errors import GroundError
 from ground.protocols import RunStore
 from optishield.errors import RunError
@@ -337,7 +336,7 @@ def _full_disk(monkeypatch: pytest.MonkeyPatch, after_bytes: int) -> None:
         left -= count
         return count
 
-    monkeypatch.setattr(files.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
 
 
 def test_full_disk_leaves_the_old_file(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +375,7 @@ def test_read_only_disk_is_one_clear_error(make: Any, tmp_path: Path, monkeypatc
 
     run = make(out=tmp_path / "r")
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "open", refuse)
+        patch.setattr(os, "open", refuse)
         with pytest.raises(RunError, match=r"a\.json: Read-only file system; the disk is read-only: choose another"):
             run.write_json("a.json", {})
 
