@@ -33,7 +33,7 @@ class Elsewhere(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> Elsewhere:
+    def __new__(cls: type[Elsewhere], held: Tensor) -> Elsewhere:
         # A conjugate is a mark on a view, which only its own tensor knows of.
         held = held.resolve_conj().resolve_neg()
         made: Elsewhere = Tensor._make_wrapper_subclass(
@@ -47,11 +47,11 @@ class Elsewhere(Tensor):
         """As of any tensor; torch leaves it out for subclasses."""
         return self.held.tolist()
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]  # torch has no annotation
         return f"Elsewhere({self.held!r})"
 
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    @classmethod  # torch asks for a class method and annotates a function
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _apply(func, args, kwargs or {})
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from evaluation.image_attackers.base import ImageAttacker
+from evaluation.labels import Level
 from evaluation.photos import Knowledge, Photos
 from faces.families import Recogniser
 
@@ -17,7 +18,7 @@ class AsPublished(ImageAttacker):
         frames: Captures in the average.
     """
 
-    level = "K0"
+    level: Level = "K0"
     budget = "none"
 
     def __init__(self, frames: int = 1) -> None:

@@ -125,6 +125,6 @@ def test_a_run_stays_on_the_kind_of_device_that_it_was_begun_on(designed: Path, 
 def test_the_option_reaches_the_job(
     designed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optishield.console.choose", lambda name: torch.device({"cuda": "cuda:0"}.get(name, name)))
+    monkeypatch.setattr("optishield.console.choose", lambda name: torch.device("cuda:0" if name == "cuda" else name))
     assert main(["train-mask", "--resume", str(designed), "--quiet", "--device", "cuda"]) == 3
     assert "was begun on cpu and figures would not be the same on cuda" in capsys.readouterr().err

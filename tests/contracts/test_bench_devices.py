@@ -21,8 +21,19 @@ from firmware_bridge.devices.gentl import gentl_camera
 from firmware_bridge.devices.mcu import Controller
 from firmware_bridge.errors import DeviceError
 from firmware_bridge.fw.emulator import Emulator
-from firmware_bridge.protocols import Armable, Camera, CameraSettings, Device, Light, MaskDevice, Origin, Pattern, Stage
-from firmware_bridge.session.bench import Wanted, read_bench
+from firmware_bridge.protocols import (
+    Armable,
+    Camera,
+    CameraSettings,
+    Device,
+    Levels,
+    Light,
+    MaskDevice,
+    Origin,
+    Pattern,
+    Stage,
+)
+from firmware_bridge.session.bench import Kind, Wanted, read_bench
 from firmware_bridge.wire.link import Link
 from firmware_bridge.wire.serial_transport import SerialTransport
 from optishield.bench.drivers import bench_drivers
@@ -37,7 +48,7 @@ pytestmark = waits_for_the_port
 # How twins and firmware say that a device must be armed first.
 _UNARMED = r"armed|unsafe"
 Open = Callable[[], Device]
-KINDS = {"camera": Camera, "mask": MaskDevice, "light": Light, "stage": Stage}
+KINDS: dict[str, type] = {"camera": Camera, "mask": MaskDevice, "light": Light, "stage": Stage}
 ROWS = [
     *((kind, "simulated") for kind in KINDS),
     *((kind, "emulated") for kind in KINDS),
@@ -52,7 +63,7 @@ def only(*kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, indirect=True, ids=["-".join(row) for row in rows])
 
 
-def _simulated(kind: str) -> Open:
+def _simulated(kind: Kind) -> Open:
     clock = FakeClock()
     table = VirtualBench(1, clock=clock, sleep=clock.sleep).drivers
     return lambda: table[f"sim://{kind}"](Wanted(kind, f"sim://{kind}", "SIM1"))
@@ -135,12 +146,17 @@ def test_it_can_be_made_safe_and_closed_again_and_again(row: tuple[str, str, Ope
     again.close()
 
 
+def _levels(values: np.ndarray, bits: int) -> Levels:
+    """Values as a mask of this many bits takes them."""
+    return values.astype(np.uint8) if bits <= 8 else values.astype(np.uint16)
+
+
 @only("mask", "light", "stage")
 def test_what_acts_needs_to_be_armed(device: Device) -> None:
     act: Callable[[], object]
     if isinstance(device, MaskDevice):
         can = device.capabilities()
-        device.stage(Pattern(np.zeros((can.height, can.width), np.uint8 if can.bits <= 8 else np.uint16)))
+        device.stage(Pattern(_levels(np.zeros((can.height, can.width)), can.bits)))
         act = device.commit
     elif isinstance(device, Light):
         act = partial(device.set, 0.01)
@@ -182,8 +198,7 @@ def test_a_camera_counts_and_reads_back(device: Device) -> None:
 def test_a_mask_shows_what_was_staged_and_nothing_else(device: Device) -> None:
     assert isinstance(device, MaskDevice) and isinstance(device, Armable)
     can = device.capabilities()
-    dtype = np.uint8 if can.bits <= 8 else np.uint16
-    levels = np.random.default_rng(0).integers(0, 1 << can.bits, (can.height, can.width)).astype(dtype)
+    levels = _levels(np.random.default_rng(0).integers(0, 1 << can.bits, (can.height, can.width)), can.bits)
     first, second = Pattern(levels), Pattern(levels[::-1].copy())
     device.arm("contract")
     device.stage(first)
@@ -194,7 +209,7 @@ def test_a_mask_shows_what_was_staged_and_nothing_else(device: Device) -> None:
     assert device.commit().pattern_id == second.pattern_id
     assert device.park().parked
     with pytest.raises(DeviceError, match="scale it to the mask"):
-        device.stage(Pattern(np.zeros((1, 2), dtype)))  # type: ignore[arg-type]
+        device.stage(Pattern(_levels(np.zeros((1, 2)), can.bits)))
 
 
 @only("light")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,8 @@ def made(row: Row, run: Path, device: torch.device | None = None) -> Protector:
     protector = make_protector(row.spec.format(run=run))
     if protector.declaration.person_specific:
         seen = photos(4)
-        shown = (seen, *of_one_person(seen))
-        protector.fit(*(shown if device is None else [each.to(device) for each in shown]), seeded(0))
+        images, points5, identity = (shown.to(device or "cpu") for shown in (seen, *of_one_person(seen)))
+        protector.fit(images, points5, identity, seeded(0))
     return protector
 
 
@@ -248,7 +249,7 @@ def test_declaration_says_what_it_must(row: Row, run: Path) -> None:
     assert isinstance(protector, Protector)
     assert said.name == row.spec.partition(":")[0]
     assert said.title and said.source and said.auxiliary_data and said.stores
-    assert registry.registered(said.name).about == type(protector).about
+    assert registry.registered(said.name).about == getattr_static(type(protector), "about")
     assert said.control == (said.source == "control")
 
 

@@ -17,6 +17,7 @@ from firmware_bridge.protocols import (
     CameraSettings,
     Frame,
     Identity,
+    Levels,
     LightCapabilities,
     MaskCapabilities,
     Origin,
@@ -117,7 +118,7 @@ class World:
     serial: dict[str, str] = field(default_factory=lambda: {"camera": "C1", "mask": "M1", "light": "M1", "stage": "M1"})
     origin: Origin = Origin.simulated
     opened: list[str] = field(default_factory=list)
-    at_shot: object = None
+    at_shot: Callable[[int], None] | None = None
 
     def clock(self) -> float:
         return self.now_s
@@ -127,7 +128,7 @@ class World:
 
     def begin_shot(self, index: int, key: str) -> None:
         self.key = key
-        if callable(self.at_shot):
+        if self.at_shot is not None:
             self.at_shot(index)
 
     def lose_state(self) -> None:
@@ -138,7 +139,7 @@ class World:
     def safe(self) -> bool:
         return not self.armed and self.share == 0 and self.pattern is None
 
-    def drivers(self) -> dict[str, Any]:
+    def drivers(self) -> dict[str, Callable[[Wanted], Any]]:
         parts = {"mask": FakeMask, "light": FakeLight, "stage": FakeStage}
         return {
             "camera": lambda wanted: FakeCamera(self, wanted),
@@ -224,17 +225,17 @@ class FakeCamera(_Fake):
             return self._last
         if world.freeze and self._last:
             world.freeze -= 1
-            now = {"frame_id": self._count, "device_time_s": world.now_s, "settings": settings}
-            self._last = replace(self._last, **now)
+            self._last = replace(self._last, frame_id=self._count, device_time_s=world.now_s, settings=settings)
             return self._last
         top = (1 << settings.bits) - 1
         y, x = np.indices((HEIGHT, WIDTH))
-        light = 0.0
+        light: float | np.ndarray = 0.0
         if world.pattern is not None:
             light = 60_000 * world.share * world.lamp * exposure_s * (0.2 + world.pattern[y % 6, x % 8] / 255)
         mean = 16 + light * (1 + 10 * world.position_m)
         noise = np.random.default_rng(zlib.crc32(world.key.encode())).normal(0, 1.5, (HEIGHT, WIDTH))
-        levels = np.clip(np.rint(mean + noise), 0, top).astype(np.uint8 if settings.bits <= 8 else np.uint16)
+        exact = np.clip(np.rint(mean + noise), 0, top)
+        levels: Levels = exact.astype(np.uint8) if settings.bits <= 8 else exact.astype(np.uint16)
         settings = replace(settings, exposure_s=exposure_s)
         self._last = Frame(
             levels,
@@ -345,7 +346,7 @@ def begin(world: World, folder: Path) -> Path:
 
 def session(world: World, folder: Path, **settings: Any) -> Session:
     """A session on the devices of a world."""
-    values = {
+    values: dict[str, Any] = {
         "clock": world.clock,
         "sleep": world.sleep,
         "wall": lambda: 1.7e9 + world.now_s,
@@ -362,9 +363,9 @@ def lines(folder: Path, kind: Entry) -> list[Line]:
 
 def at(world: World, index: int, act: Callable[[], None]) -> None:
     """Do something once, before the frame with this index."""
-    done = []
+    done: list[bool] = []
 
-    def shot(found):
+    def shot(found: int) -> None:
         if found == index and not done:
             done.append(True)
             act()

@@ -265,7 +265,7 @@ def test_a_session_is_resumed_by_a_new_hello_only() -> None:
     command = BY_NAME["HELLO"]
     found = []
     for session, challenge in ((5, 1), (5, 1), (5, 2), (6, 2), (5, 3)):
-        values = {"schema": schema.SCHEMA_HASH, "session": session, "challenge": challenge}
+        values: dict[str, Value] = {"schema": schema.SCHEMA_HASH, "session": session, "challenge": challenge}
         answer = codec.decode(_ask(transport, Packet(command.code, 0, 0, codec.pack(command.request, values))))
         found.append((codec.unpack(command.reply, answer.body)["resumed"], answer.nonce))
     assert [resumed for resumed, _ in found] == [False, False, True, False, False]

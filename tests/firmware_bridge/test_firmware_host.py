@@ -18,7 +18,7 @@ import pytest
 from firmware_bridge.errors import BridgeError, DeviceError
 from firmware_bridge.fw.emulator import Emulator, build
 from firmware_bridge.wire import codec, schema
-from firmware_bridge.wire.codec import Packet, Splitter
+from firmware_bridge.wire.codec import Packet, Splitter, Value
 from firmware_bridge.wire.link import Link, StateLost
 from firmware_bridge.wire.schema import BY_NAME, COMMANDS
 from firmware_bridge.wire.serial_transport import SerialTransport
@@ -192,7 +192,7 @@ class Piped:
     def hello(self, session: int) -> Packet:
         """Open a session, and return the answer."""
         challenge = session ^ 0x5A5A5A5A
-        values = {"schema": schema.SCHEMA_HASH, "session": session, "challenge": challenge}
+        values: dict[str, Value] = {"schema": schema.SCHEMA_HASH, "session": session, "challenge": challenge}
         self.send(b"\0" + codec.encode(Packet(0x01, 0, 0, codec.pack(BY_NAME["HELLO"].request, values))))
         with self.came:
             assert self.came.wait_for(lambda: self._find(challenge) is not None, timeout=60)

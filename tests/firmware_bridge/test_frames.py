@@ -5,7 +5,9 @@ import hashlib
 import io
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,12 @@ from firmware_bridge.errors import SessionError
 from firmware_bridge.session.frames import FrameWriter, npy_header, read_frame
 
 
-def levels(seed, dtype=np.uint16) -> np.ndarray:
+def levels(seed: int, dtype: type[np.generic] = np.uint16) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (5, 7)).astype(dtype)
 
 
 @pytest.mark.parametrize("made", [levels(1), levels(2, np.uint8), levels(3).astype(">u2"), levels(4).T, levels(5)[::2]])
-def test_files_are_those_of_numpy_and_hashes_those_of_the_files(tmp_path, made) -> None:
+def test_files_are_those_of_numpy_and_hashes_those_of_the_files(tmp_path: Path, made: np.ndarray) -> None:
     with FrameWriter(tmp_path) as writer:
         written = writer.put("0.npy", made)
         writer.publish([written])
@@ -35,12 +37,13 @@ def test_header_has_the_length_that_numpy_aligns_to() -> None:
     assert len(npy_header(levels(1))) % 64 == 0
 
 
-def test_no_name_before_the_data_is_on_the_disk(tmp_path, monkeypatch) -> None:
+def test_no_name_before_the_data_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # In the order of the calls: all of a file, then its name, then the folder.
-    calls, lock = [], threading.Lock()
+    calls: list[tuple[str, str]] = []
+    lock = threading.Lock()
 
-    def spy(name, call):
-        def called(*arguments):
+    def spy(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def called(*arguments: Any) -> object:
             with lock:
                 file = arguments[1] if name == "replace" else os.readlink(f"/proc/self/fd/{arguments[0]}")
                 calls.append((name, Path(file).name))
@@ -56,7 +59,7 @@ def test_no_name_before_the_data_is_on_the_disk(tmp_path, monkeypatch) -> None:
     assert calls[3:] == [*(("replace", f"{n}.npy") for n in range(3)), ("fsync", tmp_path.name)]
 
 
-def test_replaces_a_frame_that_is_taken_again(tmp_path) -> None:
+def test_replaces_a_frame_that_is_taken_again(tmp_path: Path) -> None:
     with FrameWriter(tmp_path) as writer:
         writer.publish([writer.put("0.npy", levels(1))])
         again = writer.put("0.npy", levels(2))
@@ -66,10 +69,10 @@ def test_replaces_a_frame_that_is_taken_again(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, failing) -> None:
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     real, count = getattr(os, failing), iter(range(100))
 
-    def full(*arguments):
+    def full(*arguments: Any) -> object:
         if next(count) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*arguments)
@@ -82,7 +85,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, failing)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_short_writes_are_continued(tmp_path, monkeypatch) -> None:
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: real(handle, memoryview(data)[:13]))
     with FrameWriter(tmp_path) as writer:
@@ -91,10 +94,10 @@ def test_short_writes_are_continued(tmp_path, monkeypatch) -> None:
     assert np.array_equal(read_frame(tmp_path / "0.npy", written.sha256), levels(1))
 
 
-def test_put_waits_for_a_slow_disk(tmp_path, monkeypatch) -> None:
+def test_put_waits_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, real = threading.Event(), os.fsync
 
-    def slow(handle):
+    def slow(handle: int) -> None:
         assert gate.wait(30)
         real(handle)
 
@@ -112,20 +115,20 @@ def test_put_waits_for_a_slow_disk(tmp_path, monkeypatch) -> None:
     assert len(list(tmp_path.iterdir())) == 7
 
 
-def test_removes_what_a_killed_writer_left(tmp_path) -> None:
+def test_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     (tmp_path / ".3.npy.tmp").write_bytes(b"half")
     (tmp_path / "2.npy").write_bytes(b"whole")
     FrameWriter(tmp_path).close()
     assert [path.name for path in tmp_path.iterdir()] == ["2.npy"]
 
 
-def test_discards(tmp_path) -> None:
+def test_discards(tmp_path: Path) -> None:
     with FrameWriter(tmp_path) as writer:
         writer.discard([writer.put("0.npy", levels(1))])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_changed_frame_is_refused(tmp_path) -> None:
+def test_a_changed_frame_is_refused(tmp_path: Path) -> None:
     with FrameWriter(tmp_path) as writer:
         written = writer.put("0.npy", levels(1))
         writer.publish([written])

@@ -13,7 +13,7 @@ import pytest
 from firmware_bridge.devices.mcu import Controller
 from firmware_bridge.errors import DeviceError
 from firmware_bridge.fw.emulator import Emulator, build
-from firmware_bridge.protocols import Light, MaskDevice, Origin, Pattern, Stage
+from firmware_bridge.protocols import Device, Light, MaskDevice, Origin, Pattern, Stage
 from firmware_bridge.wire.link import Heartbeat, Link, StateLost
 from firmware_bridge.wire.serial_transport import SerialTransport
 from tests.firmware_bridge.wire_doubles import FakeClock, InProcess, built, opened
@@ -139,7 +139,7 @@ def test_a_stage_goes_to_the_nearest_step(device: Emulator) -> None:
 
 def test_selftests_pass_and_leave_the_bench_safe(device: Emulator) -> None:
     controller = Controller(Link(SerialTransport.emulated(device.path)), SERIAL)
-    parts = [controller.mask(), controller.light(), controller.stage()]
+    parts: list[Device] = [controller.mask(), controller.light(), controller.stage()]
     for part in parts:
         checks = part.selftest()
         assert len(checks) >= 2

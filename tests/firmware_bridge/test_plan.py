@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from firmware_bridge.session.bench import open_bench, read_bench
 from firmware_bridge.session.plan import NAMED_PATTERNS, Plan, Role, check_plan, named_pattern, read_plan, shots
 from tests.firmware_bridge.session_doubles import BENCH, PLAN, World, write_sources
 
+Check = Callable[..., tuple[Plan, dict[str, list[int]]]]
+
 
 @pytest.fixture
-def check(tmp_path) -> Callable[..., tuple[Plan, dict[str, list[int]]]]:
-    def run(plan: str = PLAN, bench: str = BENCH):
+def check(tmp_path: Path) -> Check:
+    def run(plan: str = PLAN, bench: str = BENCH) -> tuple[Plan, dict[str, list[int]]]:
         write_sources(tmp_path, plan, bench)
         with open_bench(read_bench(tmp_path / "bench.toml"), World().drivers()) as opened:
             read = read_plan(tmp_path / "plan.toml")
@@ -25,7 +28,7 @@ def check(tmp_path) -> Callable[..., tuple[Plan, dict[str, list[int]]]]:
     return run
 
 
-def test_order_by_hand(check) -> None:
+def test_order_by_hand(check: Check) -> None:
     plan, ids = check()
     assert [(shot.step, str(shot.role), shot.repeat) for shot in shots(plan, ids)] == [
         ("sentinel", "sentinel-dark", 0),
@@ -45,7 +48,7 @@ def test_order_by_hand(check) -> None:
     ]
 
 
-def test_ids_and_settings_of_shots(check, tmp_path) -> None:
+def test_ids_and_settings_of_shots(check: Check, tmp_path: Path) -> None:
     plan, ids = check()
     stack = np.load(tmp_path / "stack.npy")
     assert ids["stack"] == [zlib.crc32(levels.tobytes()) for levels in stack]
@@ -96,7 +99,7 @@ def test_named_patterns_by_hand() -> None:
         ),
     ],
 )
-def test_impossible_plans_name_the_step(check, old, new, match) -> None:
+def test_impossible_plans_name_the_step(check: Check, old: str, new: str, match: str) -> None:
     assert old in PLAN
     with pytest.raises(SessionError, match=match):
         check(PLAN.replace(old, new, 1))
@@ -110,7 +113,7 @@ def test_impossible_plans_name_the_step(check, old, new, match) -> None:
         (np.zeros((0, 6, 8), np.uint8), r"odd.npy holds no pattern"),
     ],
 )
-def test_patterns_that_the_mask_cannot_show(check, tmp_path, levels, match) -> None:
+def test_patterns_that_the_mask_cannot_show(check: Check, tmp_path: Path, levels: np.ndarray, match: str) -> None:
     np.save(tmp_path / "odd.npy", levels)
     with pytest.raises(SessionError, match=f"step 'checker': .*{match}"):
         check(PLAN.replace('pattern = "checker"', 'pattern = "odd.npy"'))
@@ -131,20 +134,20 @@ def _claims(shape: str) -> bytes:
 @pytest.mark.parametrize(
     "data", [b"", b"\x93NUM", b"no array", _archive(), _claims("(10**30, 8)"), _claims(f"({10**12}, {10**12})")]
 )
-def test_files_of_patterns_that_are_none_end_in_one_sentence(check, tmp_path, data) -> None:
+def test_files_of_patterns_that_are_none_end_in_one_sentence(check: Check, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "odd.npy").write_bytes(data)
     reason = r"step 'checker': pattern odd\.npy (cannot be read|is an archive of arrays)"
     with pytest.raises(SessionError, match=reason):
         check(PLAN.replace('pattern = "checker"', 'pattern = "odd.npy"'))
 
 
-def test_all_that_is_wrong_is_told_at_once(check) -> None:
+def test_all_that_is_wrong_is_told_at_once(check: Check) -> None:
     plan = PLAN.replace("exposure_s = 0.02", "exposure_s = 9.0").replace("light_share = 0.25", "light_share = 0.9")
     with pytest.raises(SessionError, match=r"step 'checker': exposure_s = 9.*; step 'stack': light_share = 0.9"):
         check(plan)
 
 
-def test_a_bench_without_mask_light_and_stage(check) -> None:
+def test_a_bench_without_mask_light_and_stage(check: Check) -> None:
     bench = BENCH[: BENCH.index("[mask]")] + BENCH[BENCH.index("[limits]") :]
     plan, ids = check('name = "p"\n[[steps]]\nname = "a"\nexposure_s = 0.01\naverages = 2', bench)
     assert [(shot.pattern_id, shot.light_share, shot.position_m) for shot in shots(plan, ids)] == [(None,) * 3] * 2
@@ -166,12 +169,12 @@ def test_a_bench_without_mask_light_and_stage(check) -> None:
         ("exposure_s = 0.02", "exposure = 0.02", r"steps\.0\.exposure_s: Field required; steps\.0\.exposure: Extra"),
     ],
 )
-def test_wrong_files_are_refused_with_the_place(check, old, new, match) -> None:
+def test_wrong_files_are_refused_with_the_place(check: Check, old: str, new: str, match: str) -> None:
     with pytest.raises(SessionError, match=match):
         check(PLAN.replace(old, new, 1))
 
 
-def test_json_is_read_as_toml_is(tmp_path) -> None:
+def test_json_is_read_as_toml_is(tmp_path: Path) -> None:
     write_sources(tmp_path)
     plan = read_plan(tmp_path / "plan.toml")
     (tmp_path / "plan.json").write_text(plan.model_dump_json())

@@ -3,7 +3,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from firmware_bridge.errors import SessionError
 from firmware_bridge.session import export
 from firmware_bridge.session.files import canonical_json, sha256_hex
+from firmware_bridge.session.folder import FrameRecord
 from firmware_bridge.session.journal import Entry, Journal, Line
 from firmware_bridge.session.run import capture
 from firmware_bridge.session.seal import Sealed, load_sealed, merkle_root, seal, verify
@@ -46,7 +49,7 @@ ROOTS = {
 
 
 @pytest.mark.parametrize(("count", "root"), ROOTS.items())
-def test_merkle_root_of_published_leaves(count, root) -> None:
+def test_merkle_root_of_published_leaves(count: int, root: str) -> None:
     assert merkle_root([bytes.fromhex(leaf) for leaf in LEAVES[:count]]) == root
 
 
@@ -57,7 +60,7 @@ def test_canonical_json_by_hand() -> None:
         canonical_json(float("nan"))
 
 
-def test_sealed_sessions_verify_and_are_read(folder) -> None:
+def test_sealed_sessions_verify_and_are_read(folder: Path) -> None:
     checks = verify(folder)
     assert [check.name for check in checks] == [
         "sealed",
@@ -79,18 +82,18 @@ def test_sealed_sessions_verify_and_are_read(folder) -> None:
         sealed.read(record)[0, 0] = 1
 
 
-def test_sealing_again_changes_nothing(folder) -> None:
+def test_sealing_again_changes_nothing(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     seal(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_nothing_of_time_or_counts_is_sealed(folder) -> None:
+def test_nothing_of_time_or_counts_is_sealed(folder: Path) -> None:
     text = (folder / "manifest.json").read_text()
     assert not [word for word in ("unix_s", "frame_id", "time_s", 'temperature_c":3', "Operator") if word in text]
 
 
-def test_unsealed_sessions_are_refused(tmp_path) -> None:
+def test_unsealed_sessions_are_refused(tmp_path: Path) -> None:
     write_sources(tmp_path)
     world = World()
     made = begin(world, tmp_path)
@@ -124,7 +127,7 @@ def rewrite(path: Path, old: bytes, new: bytes) -> None:
         ("journal.jsonl", b'"kind":"SEAL"', b'"kind":"DONE"', "journal", "does not continue the chain"),
     ],
 )
-def test_changed_text_is_found(folder, file, old, new, check, reason) -> None:
+def test_changed_text_is_found(folder: Path, file: str, old: bytes, new: bytes, check: str, reason: str) -> None:
     rewrite(folder / file, old, new)
     last = verify(folder)[-1]
     assert (last.name, last.passed) == (check, False)
@@ -133,7 +136,7 @@ def test_changed_text_is_found(folder, file, old, new, check, reason) -> None:
         load_sealed(folder)
 
 
-def test_a_forged_manifest_with_a_forged_seal_is_found(folder) -> None:
+def test_a_forged_manifest_with_a_forged_seal_is_found(folder: Path) -> None:
     # A chain has no key: whoever rewrites the last line and the manifest must still agree with every DONE.
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["frames"][4]["origin"] = "bench"
@@ -148,7 +151,7 @@ def test_a_forged_manifest_with_a_forged_seal_is_found(folder) -> None:
         load_sealed(folder)
 
 
-def test_lines_after_the_seal_are_found(folder) -> None:
+def test_lines_after_the_seal_are_found(folder: Path) -> None:
     with Journal(folder / "journal.jsonl") as journal:
         journal.add(Entry.void, [{"keys": [], "reason": "late"}])
     with pytest.raises(SessionError, match="does not end with the hash of this manifest"):
@@ -156,7 +159,7 @@ def test_lines_after_the_seal_are_found(folder) -> None:
 
 
 @pytest.mark.parametrize("where", ["frames/000003.npy", "patterns"])
-def test_changed_and_missing_files_are_found(folder, where) -> None:
+def test_changed_and_missing_files_are_found(folder: Path, where: str) -> None:
     path = folder / where
     path = next(path.iterdir()) if path.is_dir() else path
     data = bytearray(path.read_bytes())
@@ -168,21 +171,21 @@ def test_changed_and_missing_files_are_found(folder, where) -> None:
     assert [check.name for check in verify(folder) if not check.passed] == [name]
 
 
-def test_a_changed_frame_is_not_read(folder) -> None:
+def test_a_changed_frame_is_not_read(folder: Path) -> None:
     (folder / "frames/000003.npy").write_bytes(b"rot")
     sealed = load_sealed(folder)
     with pytest.raises(SessionError, match=r"000003.npy has SHA-256"):
         sealed.read(sealed.manifest.frames[3])
 
 
-def test_frames_that_nobody_planned_are_found(folder) -> None:
+def test_frames_that_nobody_planned_are_found(folder: Path) -> None:
     shutil.copy(folder / "frames/000003.npy", folder / "frames/000099.npy")
     assert [check.reason for check in verify(folder) if not check.passed] == [
         "1 files belong to no frame, the first is frames/000099.npy"
     ]
 
 
-def test_nexus_is_read_again(folder, tmp_path) -> None:
+def test_nexus_is_read_again(folder: Path, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py", reason="h5py is not installed; install the extra 'export'")
     sealed = load_sealed(folder)
     export.to_nexus(sealed, tmp_path / "out.h5")
@@ -206,7 +209,7 @@ def test_nexus_is_read_again(folder, tmp_path) -> None:
             assert entry["frames/position"][record.index] == record.position_m
 
 
-def test_tiff_is_read_again(folder, tmp_path) -> None:
+def test_tiff_is_read_again(folder: Path, tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed; install the extra 'export'")
     sealed = load_sealed(folder)
     export.to_tiff(sealed, tmp_path / "out.tif")
@@ -220,7 +223,9 @@ def test_tiff_is_read_again(folder, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("write", "name"), [(export.to_nexus, "h5py"), (export.to_tiff, "tifffile")])
-def test_exports_are_whole_or_absent(folder, tmp_path, write, name) -> None:
+def test_exports_are_whole_or_absent(
+    folder: Path, tmp_path: Path, write: Callable[[Sealed, Path], object], name: str
+) -> None:
     pytest.importorskip(name, reason=f"{name} is not installed; install the extra 'export'")
     sealed = load_sealed(folder)
     (folder / sealed.manifest.frames[9].file).write_bytes(b"rot")
@@ -234,11 +239,13 @@ def test_exports_are_whole_or_absent(folder, tmp_path, write, name) -> None:
 
 
 @pytest.mark.parametrize(("write", "name"), [(export.to_nexus, "h5py"), (export.to_tiff, "tifffile")])
-def test_an_export_never_replaces_a_file_that_appears_meanwhile(folder, tmp_path, monkeypatch, write, name) -> None:
+def test_an_export_never_replaces_a_file_that_appears_meanwhile(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Sealed, Path], object], name: str
+) -> None:
     pytest.importorskip(name, reason=f"{name} is not installed; install the extra 'export'")
     sealed, read = load_sealed(folder), Sealed.read
 
-    def while_somebody_writes(self, record):
+    def while_somebody_writes(self: Sealed, record: FrameRecord) -> np.ndarray:
         (tmp_path / "out").write_bytes(b"mine")
         return read(self, record)
 
@@ -249,7 +256,7 @@ def test_an_export_never_replaces_a_file_that_appears_meanwhile(folder, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "session"]
 
 
-def test_sealing_clears_what_a_killed_process_left(tmp_path) -> None:
+def test_sealing_clears_what_a_killed_process_left(tmp_path: Path) -> None:
     write_sources(tmp_path)
     world = World()
     made = begin(world, tmp_path)
@@ -260,10 +267,12 @@ def test_sealing_clears_what_a_killed_process_left(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("write", "name"), [(export.to_nexus, "h5py"), (export.to_tiff, "tifffile")])
-def test_a_missing_extra_is_named(original, tmp_path, monkeypatch, write, name) -> None:
+def test_a_missing_extra_is_named(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Sealed, Path], object], name: str
+) -> None:
     real = importlib.import_module
 
-    def missing(wanted):
+    def missing(wanted: str) -> ModuleType:
         if wanted == name:
             raise ImportError(wanted)
         return real(wanted)

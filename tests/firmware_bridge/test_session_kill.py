@@ -23,7 +23,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(name)
 
 
-def test_killed_at_every_line_and_every_name_then_resumed(memory) -> None:
+def test_killed_at_every_line_and_every_name_then_resumed(memory: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.firmware_bridge.session_killer", str(memory)],
         cwd=ROOT,

@@ -23,13 +23,13 @@ from firmware_bridge.session.run import Counts, Session, capture
 from firmware_bridge.session.seal import seal, verify
 from firmware_bridge.session.setting import FalseReadback
 from firmware_bridge.session.states import TRANSITIONS, State
-from tests.firmware_bridge.session_doubles import BENCH, at, begin, lines, session, write_sources
+from tests.firmware_bridge.session_doubles import BENCH, FakeLight, World, at, begin, lines, session, write_sources
 
 FRAMES = 14
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_session(world, folder) -> None:
+def test_a_session(world: World, folder: Path) -> None:
     states, made = [], session(world, folder)
     with made:
         states.append(made.state)
@@ -47,7 +47,7 @@ def test_a_session(world, folder) -> None:
     assert all(check.passed for check in verify(folder))
 
 
-def test_a_session_counts_in_every_state(world, folder) -> None:
+def test_a_session_counts_in_every_state(world: World, folder: Path) -> None:
     made = session(world, folder)
     assert made.counts() == Counts(frames=FRAMES, done=0, lines={Entry.open: 1})
     at(world, 5, made.stop)
@@ -60,11 +60,14 @@ def test_a_session_counts_in_every_state(world, folder) -> None:
     assert made.counts() == before == session(world, folder).counts()
 
 
-def test_the_display_counts_frames_that_are_on_the_disk(world, folder, monkeypatch) -> None:
+def test_the_display_counts_frames_that_are_on_the_disk(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(acquisition, "BATCH", 4)
-    told, on_disk = [], []
+    told: list[int] = []
+    on_disk: list[int] = []
 
-    def kept(change):
+    def kept(change: int) -> None:
         told.append(change)
         on_disk.append(len(list((folder / "frames").glob("*.npy"))))
 
@@ -72,13 +75,13 @@ def test_the_display_counts_frames_that_are_on_the_disk(world, folder, monkeypat
     assert (sum(told), list(np.cumsum(told))) == (FRAMES, on_disk)
 
 
-def test_the_display_takes_frames_back_that_are_taken_again(world, folder) -> None:
-    told = []
+def test_the_display_takes_frames_back_that_are_taken_again(world: World, folder: Path) -> None:
+    told: list[int] = []
     at(world, 9, lambda: setattr(world, "lamp", 0.5))
     # The lamp comes back while the session is suspended.
     sleep = world.sleep
 
-    def mended(time_s):
+    def mended(time_s: float) -> None:
         sleep(time_s)
         world.lamp = 1.0 if time_s >= 1 else world.lamp
 
@@ -86,7 +89,7 @@ def test_the_display_takes_frames_back_that_are_taken_again(world, folder) -> No
     assert min(told) < 0 and sum(told) == FRAMES
 
 
-def test_intent_stands_before_and_done_after(world, folder, monkeypatch) -> None:
+def test_intent_stands_before_and_done_after(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acquisition, "BATCH", 1)
     capture(session(world, folder))
     kinds = [str(line.kind) for line in read_journal(folder / JOURNAL)[0]]
@@ -94,7 +97,7 @@ def test_intent_stands_before_and_done_after(world, folder, monkeypatch) -> None
     assert kinds == ["OPEN", "INTENT", *["INTENT", "DONE"] * (FRAMES - 1), "DONE", "SEAL"]
 
 
-def test_what_done_says(world, folder) -> None:
+def test_what_done_says(world: World, folder: Path) -> None:
     sealed = capture(session(world, folder))
     body = lines(folder, Entry.done)[7].body
     record = sealed.manifest.frames[7]
@@ -111,7 +114,7 @@ def test_what_done_says(world, folder) -> None:
     assert not {"frame_id", "temperature_c", "host_time_s"} & set(record.model_dump())
 
 
-def test_transitions_outside_the_table_are_refused(world, folder) -> None:
+def test_transitions_outside_the_table_are_refused(world: World, folder: Path) -> None:
     made = session(world, folder)
     with pytest.raises(SessionError, match="is DISCONNECTED and cannot become RUNNING; from here it can become SAFE"):
         made.run()
@@ -134,7 +137,9 @@ def test_transitions_outside_the_table_are_refused(world, folder) -> None:
         ("freeze", "its levels are those of 000004-checker-light-0"),
     ],
 )
-def test_lost_doubled_and_frozen_frames_are_taken_again(world, folder, undisturbed, trouble, reason) -> None:
+def test_lost_doubled_and_frozen_frames_are_taken_again(
+    world: World, folder: Path, undisturbed: str, trouble: str, reason: str
+) -> None:
     at(world, 5, lambda: setattr(world, trouble, 2))
     assert capture(session(world, folder)).sha256 == undisturbed
     retaken = lines(folder, Entry.retake)
@@ -142,7 +147,7 @@ def test_lost_doubled_and_frozen_frames_are_taken_again(world, folder, undisturb
     assert all(re.match(reason, line.body["reason"]) for line in retaken)
 
 
-def test_frames_that_the_camera_counted_alone_are_journalled(world, folder, undisturbed) -> None:
+def test_frames_that_the_camera_counted_alone_are_journalled(world: World, folder: Path, undisturbed: str) -> None:
     at(world, 5, lambda: setattr(world, "skip", 3))
     assert capture(session(world, folder)).sha256 == undisturbed
     assert [(line.body["key"], line.body["skipped"]) for line in lines(folder, Entry.gap)] == [
@@ -150,14 +155,14 @@ def test_frames_that_the_camera_counted_alone_are_journalled(world, folder, undi
     ]
 
 
-def test_equal_dark_frames_are_no_freeze(world, folder) -> None:
+def test_equal_dark_frames_are_no_freeze(world: World, folder: Path) -> None:
     at(world, 3, lambda: setattr(world, "freeze", 1))
     sealed = capture(session(world, folder))
     assert sealed.manifest.frames[2].sha256 == sealed.manifest.frames[3].sha256
     assert lines(folder, Entry.retake) == []
 
 
-def test_a_camera_that_stays_frozen_is_opened_again(world, folder, undisturbed) -> None:
+def test_a_camera_that_stays_frozen_is_opened_again(world: World, folder: Path, undisturbed: str) -> None:
     at(world, 5, lambda: setattr(world, "freeze", 6))
     assert capture(session(world, folder)).sha256 == undisturbed
     assert len(lines(folder, Entry.retake)) == 6
@@ -165,11 +170,11 @@ def test_a_camera_that_stays_frozen_is_opened_again(world, folder, undisturbed) 
     assert "frame 000005-checker-light-1 failed 6 times, lastly because: its levels" in suspended.body["reason"]
 
 
-def test_a_frame_of_before_the_resume_is_known(world, folder) -> None:
-    def stop():
+def test_a_frame_of_before_the_resume_is_known(world: World, folder: Path) -> None:
+    def stop() -> None:
         raise KeyboardInterrupt
 
-    def same_noise():
+    def same_noise() -> None:
         world.key = "000004-checker-light-0"
 
     at(world, 10, stop)
@@ -184,7 +189,7 @@ def test_a_frame_of_before_the_resume_is_known(world, folder) -> None:
     }
 
 
-def test_a_camera_that_sends_nothing_whole_is_given_up(world, folder) -> None:
+def test_a_camera_that_sends_nothing_whole_is_given_up(world: World, folder: Path) -> None:
     at(world, 5, lambda: setattr(world, "drop", 1000))
     with pytest.raises(
         DeviceError, match="frame 000005-checker-light-1 failed 6 times, lastly because: a frame came dam"
@@ -195,11 +200,13 @@ def test_a_camera_that_sends_nothing_whole_is_given_up(world, folder) -> None:
 
 
 @pytest.mark.parametrize("failing", ["/frames/", JOURNAL])
-def test_a_full_disk_stops_the_session_safe_and_whole(world, folder, undisturbed, monkeypatch, failing) -> None:
+def test_a_full_disk_stops_the_session_safe_and_whole(
+    world: World, folder: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     monkeypatch.setattr(acquisition, "BATCH", 4)
     real = os.write
 
-    def full(handle, data):
+    def full(handle: int, data: bytes) -> int:
         name = os.readlink(f"/proc/self/fd/{handle}")
         if world.key >= "000009" and failing in name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -219,14 +226,14 @@ def test_a_full_disk_stops_the_session_safe_and_whole(world, folder, undisturbed
     assert capture(session(world, folder)).sha256 == undisturbed
 
 
-def test_too_small_a_disk_is_refused_before_anything_moves(world, tmp_path) -> None:
+def test_too_small_a_disk_is_refused_before_anything_moves(world: World, tmp_path: Path) -> None:
     write_sources(tmp_path, bench=BENCH.replace("= 1000", "= 1000000000"))
     with pytest.raises(SessionError, match=r"takes 14 frames, for which 1000010752 bytes must be free"):
         begin(world, tmp_path)
     assert not (tmp_path / "session").exists()
 
 
-def test_a_camera_that_ignores_the_exposure_is_refused_before_anything_moves(world, tmp_path) -> None:
+def test_a_camera_that_ignores_the_exposure_is_refused_before_anything_moves(world: World, tmp_path: Path) -> None:
     write_sources(tmp_path)
     world.ignore_exposure = True
     with pytest.raises(FalseReadback, match=r"set to expose 0.01 s and exposes 0.033 s"):
@@ -238,7 +245,7 @@ def test_a_camera_that_ignores_the_exposure_is_refused_before_anything_moves(wor
     ("trouble", "match"),
     [("lie_about_exposure", "exposes 0.033 s"), ("wrong_pattern", r"the mask shows [0-9a-f]{8} instead of")],
 )
-def test_a_device_that_lies_ends_the_session(world, folder, trouble, match) -> None:
+def test_a_device_that_lies_ends_the_session(world: World, folder: Path, trouble: str, match: str) -> None:
     setattr(world, trouble, True)
     with pytest.raises(FalseReadback, match=match):
         capture(session(world, folder))
@@ -246,19 +253,20 @@ def test_a_device_that_lies_ends_the_session(world, folder, trouble, match) -> N
     assert lines(folder, Entry.suspend) == []
 
 
-def test_a_bug_leaves_the_bench_safe(world, folder) -> None:
-    at(world, 7, lambda: {}["bug"])
+def test_a_bug_leaves_the_bench_safe(world: World, folder: Path) -> None:
+    nothing: dict[str, None] = {}
+    at(world, 7, lambda: nothing["bug"])
     made = session(world, folder)
     with pytest.raises(KeyError, match="bug"):
         capture(made)
 
 
-def test_a_light_that_cannot_be_turned_off_is_told(world, folder, monkeypatch) -> None:
-    def bad():
+def test_a_light_that_cannot_be_turned_off_is_told(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bad() -> None:
         monkeypatch.setattr("tests.firmware_bridge.session_doubles.FakeLight.safe", fails)
         raise RuntimeError("first")
 
-    def fails(self):
+    def fails(self: FakeLight) -> None:
         if self.world.share:
             raise DeviceError("the light is stuck.")
 
@@ -276,13 +284,13 @@ def test_a_light_that_cannot_be_turned_off_is_told(world, folder, monkeypatch) -
     made.disconnect()
 
 
-def test_other_firmware_or_device_on_resume(world, folder) -> None:
+def test_other_firmware_or_device_on_resume(world: World, folder: Path) -> None:
     world.firmware = "f2"
     with pytest.raises(SessionError, match=r"was begun with .*'f1'.* these are .*'f2'"):
         capture(session(world, folder))
 
 
-def test_a_damaged_frame_is_taken_again_on_resume(world, folder, undisturbed) -> None:
+def test_a_damaged_frame_is_taken_again_on_resume(world: World, folder: Path, undisturbed: str) -> None:
     made = session(world, folder)
     with made:
         made.arm()
@@ -295,27 +303,27 @@ def test_a_damaged_frame_is_taken_again_on_resume(world, folder, undisturbed) ->
     assert lines(folder, Entry.void)[0].body["keys"] == ["000004-checker-light-0", "000006-sentinel-sentinel-0"]
 
 
-def test_a_sealed_session_is_not_continued(world, folder) -> None:
+def test_a_sealed_session_is_not_continued(world: World, folder: Path) -> None:
     capture(session(world, folder))
     with pytest.raises(SessionError, match="is sealed; begin a new session"):
         session(world, folder).connect()
 
 
-def test_an_existing_folder_and_a_folder_that_is_no_session(world, folder, tmp_path) -> None:
+def test_an_existing_folder_and_a_folder_that_is_no_session(world: World, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="session exists already; resume that session"):
         begin(world, tmp_path)
     with pytest.raises(SessionError, match="cannot be opened"):
         Session(tmp_path, world.drivers(), "me").connect()
 
 
-def test_changed_settings_are_refused(world, folder) -> None:
+def test_changed_settings_are_refused(world: World, folder: Path) -> None:
     path = folder / "session.json"
     path.write_bytes(path.read_bytes().replace(b'"averages":3', b'"averages":2'))
     with pytest.raises(SessionError, match=r"session.json is not what the journal began with"):
         capture(session(world, folder))
 
 
-def test_a_folder_that_is_not_there(world, tmp_path) -> None:
+def test_a_folder_that_is_not_there(world: World, tmp_path: Path) -> None:
     write_sources(tmp_path)
     with (
         open_bench(read_bench(tmp_path / "bench.toml"), world.drivers()) as bench,
@@ -324,7 +332,7 @@ def test_a_folder_that_is_not_there(world, tmp_path) -> None:
         create(tmp_path / "none" / "session", read_plan(tmp_path / "plan.toml"), tmp_path, bench, {})
 
 
-def test_two_patterns_with_one_id(world, tmp_path) -> None:
+def test_two_patterns_with_one_id(world: World, tmp_path: Path) -> None:
     write_sources(tmp_path)
     first = np.arange(48, dtype=np.uint8).reshape(6, 8)
     second = first.copy()
@@ -341,7 +349,8 @@ def last_bytes(start: bytes, crc: int) -> list[int]:
     """Four bytes after which the CRC-32 of ``start`` is ``crc``: a linear equation over bits, by elimination."""
     zero = zlib.crc32(start + bytes(4))
     columns = [zlib.crc32(start + (1 << bit).to_bytes(4, "little")) ^ zero for bit in range(32)]
-    rest, basis = crc ^ zero, {}
+    rest = crc ^ zero
+    basis: dict[int, tuple[int, int]] = {}
     for bit, column in enumerate(columns):
         mix = 1 << bit
         while column and column.bit_length() in basis:
@@ -355,7 +364,7 @@ def last_bytes(start: bytes, crc: int) -> list[int]:
     return list(found.to_bytes(4, "little"))
 
 
-def test_an_exit_without_goodbye_leaves_the_bench_safe(folder) -> None:
+def test_an_exit_without_goodbye_leaves_the_bench_safe(folder: Path) -> None:
     script = f"""
 import atexit, sys
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from firmware_bridge.protocols import CameraSettings
@@ -10,12 +12,12 @@ from firmware_bridge.session.setting import FalseReadback, check_settings
 WANTED = CameraSettings(exposure_s=0.01, gain_db=3.0, bits=12)
 
 
-def settings(**changes: float | int | tuple[int, int, int, int] | None) -> CameraSettings:
+def settings(**changes: Any) -> CameraSettings:
     return CameraSettings(**{"exposure_s": 0.01, "gain_db": 3.0, "bits": 12, **changes})
 
 
 @pytest.mark.parametrize("read", [{}, {"exposure_s": 0.0101}, {"gain_db": 3.05}, {"roi": (0, 0, 640, 480)}])
-def test_rounding_is_believed(read: dict[str, float]) -> None:
+def test_rounding_is_believed(read: dict[str, Any]) -> None:
     check_settings(WANTED, settings(**read))
 
 
@@ -33,6 +35,6 @@ def test_rounding_is_believed(read: dict[str, float]) -> None:
         ({"roi": (0, 0, 64, 64)}, {}, r"has 12 bits of roi None"),
     ],
 )
-def test_anything_else_is_refused(wanted: dict[str, float], read: dict[str, float], words: str) -> None:
+def test_anything_else_is_refused(wanted: dict[str, float], read: dict[str, Any], words: str) -> None:
     with pytest.raises(FalseReadback, match=words):
         check_settings(settings(**wanted), settings(**read))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,7 +86,7 @@ def fake() -> Fake:
     return Fake()
 
 
-def opened(fake: Fake, **options: bool | int) -> UvcCamera:
+def opened(fake: Fake, **options: Any) -> UvcCamera:
     def plug() -> Fake:
         fake.opened = True
         return fake
@@ -97,7 +98,8 @@ def test_everything_automatic_is_off_and_exposure_counts_in_100_us(fake: Fake) -
     camera = opened(fake)
     assert isinstance(camera, Camera) and camera.identify().origin is Origin.emulated
     found = camera.configure(CameraSettings(0.01004))
-    assert found == CameraSettings(pytest.approx(0.01), 0.0, 8, (0, 0, 64, 48))
+    assert found == CameraSettings(found.exposure_s, 0.0, 8, (0, 0, 64, 48))
+    assert found.exposure_s == pytest.approx(0.01)
     assert fake.values[cv2.CAP_PROP_EXPOSURE] == 100
     off = {cv2.CAP_PROP_AUTO_EXPOSURE: 1, cv2.CAP_PROP_AUTO_WB: 0, cv2.CAP_PROP_GAMMA: 100, cv2.CAP_PROP_GAIN: 0}
     assert {name: fake.values[name] for name in off} == off

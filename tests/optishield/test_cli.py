@@ -467,7 +467,7 @@ def test_a_group_of_commands_without_a_command_shows_its_help(capsys: Any) -> No
 def test_an_output_that_nobody_reads_ends_the_command_in_silence(words: list[str], closed: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-m", "optishield", *words], timeout=60, env=environment, **streams)

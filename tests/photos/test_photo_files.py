@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
 
 from photos import files as photo_files
 from photos import metadata
@@ -70,7 +71,11 @@ def test_orientation_is_applied_to_see_and_kept_in_the_file(kind: str, orientati
     before, photo = photo, photo.with_upright(pixels)
     assert np.array_equal(before.stored, PIXELS) or kind == "JPEG"
     result = _opened(encoded(photo))
-    assert (tuple(result.tag_v2[tag] for tag in (256, 257)) if kind == "TIFF" else result.size) == (40, 24)
+    if kind == "TIFF":
+        assert isinstance(result, TiffImagePlugin.TiffImageFile)
+        assert (result.tag_v2[256], result.tag_v2[257]) == (40, 24)
+    else:
+        assert result.size == (40, 24)
     assert result.getexif()[0x0112] == orientation
     if kind != "JPEG":
         changed = decoded(encoded(photo), Path("photo"))
@@ -130,7 +135,7 @@ def test_each_choice_keeps_its_entries_and_orientation_always(kind: str, keep: K
 
 
 #: What names a person, a place or a single device: (directory, entry, value).
-NAMING = {
+NAMING: dict[str, tuple[int, int, str | bytes]] = {
     "artist": (0, 0x013B, "Jane Doe"),
     "copyright": (0, 0x8298, "Jane Doe"),
     "titles": (0, 0x010E, "my child Tim"),
@@ -311,7 +316,7 @@ HIDDEN = {
 @pytest.mark.filterwarnings("ignore:Image appears to be a malformed MPO")
 def test_no_other_picture_of_the_face_survives(name: str) -> None:
     data, said = HIDDEN[name]
-    hidden = (SECRET[20:], base64.b64encode(SECRET)[40:], SECRET[-60:-2])
+    hidden: tuple[bytes, ...] = (SECRET[20:], base64.b64encode(SECRET)[40:], SECRET[-60:-2])
     if name == "second picture":  # Pillow compressed it anew
         hidden = (data[data.rfind(b"\xff\xd8\xff") + 20 :],)
     assert any(piece in data for piece in hidden), "the test hides nothing"
@@ -370,11 +375,11 @@ def test_palette_and_key_colour_become_true_colour() -> None:
 @pytest.mark.parametrize(("quality", "own"), [(60, False), (95, False), (98, True)])
 def test_jpeg_keeps_colour_and_is_never_coarser_than_quality_95(quality: int, own: bool) -> None:
     given = _file(PIXELS, "JPEG", quality=quality, subsampling=2)
-    result = _opened(_again(given))
-    best = _opened(_file(PIXELS, "JPEG", quality=95))
+    result, before, best = (_opened(data) for data in (_again(given), given, _file(PIXELS, "JPEG", quality=95)))
+    assert isinstance(result, JpegImageFile) and isinstance(before, JpegImageFile) and isinstance(best, JpegImageFile)
     assert result.format == "JPEG"
     assert result.layer == [(1, 1, 1, 0), (2, 1, 1, 1), (3, 1, 1, 1)]
-    assert result.quantization == (_opened(given) if own else best).quantization
+    assert result.quantization == (before if own else best).quantization
     assert sum(best.quantization[0]) == photo_files._SUM_95
 
 

@@ -6,6 +6,8 @@ import cvxpy
 import numpy as np
 import pytest
 import torch
+from cvxpy.atoms.affine.sum import sum as total
+from cvxpy.atoms.sum_squares import sum_squares
 from torch import Tensor
 from torch.nn import functional
 
@@ -63,8 +65,8 @@ def queries(points: Tensor) -> Tensor:
 def solved(points: Tensor, asked: Tensor, *, convex: bool) -> np.ndarray:
     exact = points.double().numpy()
     shares = cvxpy.Variable((len(asked), len(exact)))
-    limits = [cvxpy.sum(shares, axis=1) == 1, *([shares >= 0] if convex else [])]
-    problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(shares @ exact - asked.double().numpy())), limits)
+    limits = [total(shares, axis=1) == 1, *([shares >= 0] if convex else [])]
+    problem = cvxpy.Problem(cvxpy.Minimize(sum_squares(shares @ exact - asked.double().numpy())), limits)
     problem.solve(solver="CLARABEL")
     assert problem.status == "optimal"
     return shares.value @ exact

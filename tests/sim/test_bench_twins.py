@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ class Bench:
     def __init__(self, seed: int, imperfections: Imperfections, design: Design | None = None) -> None:
         self.clock = FakeClock()
         self.world = World(seed, design, imperfections, start_s=self.clock())
-        clocks = {"clock": self.clock, "sleep": self.clock.sleep}
+        clocks: dict[str, Any] = {"clock": self.clock, "sleep": self.clock.sleep}
         self.mask = MaskTwin(self.world, "M", **clocks)
         self.light = LightTwin(self.world, "L", **clocks)
         self.stage = StageTwin(self.world, "S", **clocks)

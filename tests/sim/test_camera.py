@@ -241,9 +241,9 @@ def test_gradient_of_the_frame_reaches_the_mask_and_is_right() -> None:
     direction = gradient / gradient.norm()
     step = 0.02
     with torch.no_grad():
-        start += step * direction
+        start.add_(step * direction)
         above = value()
-        start -= 2 * step * direction
+        start.sub_(2 * step * direction)
         below = value()
     assert float((above - below) / (2 * step)) == pytest.approx(float(gradient.norm()), rel=0.03)
     assert view(light, torch.Generator().manual_seed(0)).requires_grad

@@ -78,7 +78,8 @@ def test_lost_packets_are_told_and_no_damaged_frame_is_passed_on() -> None:
         camera = GenicamCamera("OS01", mono16_bits=12)
         camera.configure(CameraSettings(1e-3, 0.0, 12))
         camera.start()
-        ids, damaged, missing, late = [], 0, 0, 0
+        ids: list[int] = []
+        damaged, missing, late = 0, 0, 0
         for shot in range(60):
             try:
                 frame = camera.grab(1.0)

@@ -102,7 +102,7 @@ def test_aws_package_does_not_repeat_on_its_own(photos: list[bytes], tmp_path: P
 def test_aws_package_refuses_wrong_parameters(photos: list[bytes], tmp_path: Path) -> None:
     opened = _aws(tmp_path)
     with pytest.raises(EvaluationError, match=r"ParamValidationError: .*SourceImage\.Bytes"):
-        opened._ask(1, photos[0])
+        opened._ask(1, photos[0])  # type: ignore[arg-type]
 
 
 def test_aws_without_a_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Job], l
     def install(job: Job) -> list[Any]:
         def recorded(config: Any, run: Any, **rest: Any) -> Summary:
             calls.append(config)
-            mode = "synthetic" if config.faces == "synthetic" else "photos"
+            mode: Literal["synthetic", "photos"] = "synthetic" if config.faces == "synthetic" else "photos"
             return replace(job(config, run, **rest), run=run.path.name, mode=mode)
 
         module = types.ModuleType("evaluation.run")

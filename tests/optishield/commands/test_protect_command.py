@@ -409,7 +409,7 @@ def test_a_photo_that_was_written_is_told_although_its_check_was_interrupted(
 def test_a_check_that_fails_costs_no_other_photo_and_is_no_success(
     heads: np.ndarray, brighten: type[Brighten], monkeypatch: pytest.MonkeyPatch, capsys: Any, sface_weights: Path
 ) -> None:
-    real = photo_protection.read_photo
+    real = read_photo
 
     def gone(path: Path, *given: Any) -> Any:
         if path == Path("new/a.png"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from evaluation.labels import PROTECTED, Protected
 from evaluation.records import (
@@ -46,6 +47,7 @@ from optishield.report import appendix, charts, texts
 from optishield.report import evaluation as judgement_report
 from optishield.report import standings as judgement
 from optishield.report import tables as judgement_tables
+from optishield.report.figures import BASES
 from tests.evaluation import made
 
 ENCODER, CLOAK, MILD = "optical-encoder:run=/somewhere/runs/a-run,px=112", "cloak:budget=0.05", "cloak:budget=0.02"
@@ -395,7 +397,7 @@ def page() -> str:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts are slow, and tested on their own."""
     for name in ("tradeoff", "det", "lines", "people"):
-        monkeypatch.setattr(charts, name, lambda *_, **__: judgement_report.Markup("<svg></svg>"))
+        monkeypatch.setattr(charts, name, lambda *_, **__: Markup("<svg></svg>"))
 
 
 def test_every_section_is_there_and_the_page_is_well_formed(page: str) -> None:
@@ -470,8 +472,9 @@ def test_pictures_are_of_synthetic_heads_only(undrawn: None) -> None:
     assert "Photographs from a folder; none of them is on this page." in page
 
 
-def _empty(value: object) -> object:
-    return {tuple: (), dict: {}, str: ""}[type(value)]
+def _empty(value: object) -> Any:
+    empty: dict[type, Any] = {tuple: (), dict: {}, str: ""}
+    return empty[type(value)]
 
 
 @pytest.mark.parametrize(
@@ -506,7 +509,13 @@ def test_an_empty_evaluation_still_gives_a_page() -> None:
 
 def test_what_was_not_measured_is_said_and_is_not_zero(undrawn: None) -> None:
     summary, arrays = example()
-    blank = {"psr_net": None, "ci95": None, "ssim": None, "verdict": "no claim", "reason": "nobody is matched clean"}
+    blank: dict[str, Any] = {
+        "psr_net": None,
+        "ci95": None,
+        "ssim": None,
+        "verdict": "no claim",
+        "reason": "nobody is matched clean",
+    }
     rows = tuple(replace(row, **blank) for row in summary.rows)
     summary = replace(summary, rows=rows, headline=dict.fromkeys(PROTECTORS, made.headline("no claim")))
     text = Page(judgement_report.render(summary, arrays)).text
@@ -677,7 +686,7 @@ def test_the_worst_decile_of_people_is_marked() -> None:
 
 def test_names_in_the_tradeoff_do_not_cover_each_other() -> None:
     names = ("first", "second", "third")
-    same = [charts.Point(name, name, charts.BASES[0], 0.9, 0.6, 0.5, 0.4, 0.55) for name in names]
+    same = [charts.Point(name, name, BASES[0], 0.9, 0.6, 0.5, 0.4, 0.55) for name in names]
     drawn = charts.tradeoff(same)
     places = sorted(float(y) for y in re.findall(r'<text [^>]* y="([\d.]+)"[^>]*>(?:first|second|third)</text>', drawn))
     assert len(places) == 3
@@ -764,7 +773,7 @@ def test_costs_add_up_and_empty_columns_are_left_out() -> None:
 
 def test_what_is_left_of_use_stands_beside_the_quality() -> None:
     summary, _ = example()
-    measured = {
+    measured: dict[str, Any] = {
         "gender_agreement": 0.9083, "gender_balanced_agreement": 0.84, "expression_unchanged": 0.5, "nme_clean": 0.0704,
         "expression_agreement": 0.5462, "nme_increase": -0.0004, "kid": 0.0224, "kid_sd": 0.0016, "kid_photos": 120,
         "utility_photos": 120, "gender_accuracy": None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from codesign.records import TrainMaskSummary
 from optishield.errors import OptiShieldError
@@ -170,7 +171,7 @@ def test_the_page_says_that_it_is_simulated(page: str) -> None:
 @pytest.mark.parametrize("gone", sorted(example()[1]))
 def test_any_array_may_be_missing(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("frontier", "strip", "profile", "training", "mtf_chart"):  # drawing is slow, and tested above
-        monkeypatch.setattr(figures, name, lambda *_: report.Markup("<svg></svg>"))
+        monkeypatch.setattr(figures, name, lambda *_: Markup("<svg></svg>"))
     monkeypatch.setattr(pictures, "png_uri", lambda _: "data:image/png;base64,")
     summary, arrays = example()
     arrays.pop(gone)
