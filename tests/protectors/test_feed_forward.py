@@ -94,7 +94,7 @@ def test_somebody_with_one_photo_is_refused(identity: tuple[int, ...]) -> None:
 def test_change_is_bounded_by_the_budget_at_any_weight(heads: Faces) -> None:
     network = UNet(INPUTS, 3, 4, seed=0)
     last = network.up[-1]
-    assert isinstance(last, nn.Conv2d)
+    assert isinstance(last, nn.ConvTranspose2d)
     with torch.no_grad():
         last.weight.mul_(1e3)
     found = perturbation(network, heads.images, heads.points5, levels=7)
