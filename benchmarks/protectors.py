@@ -116,7 +116,7 @@ class Measured:
         seconds: for a face, median; where passes belong to enrolment, for a photo shown there.
         spread_seconds: longest minus shortest run, for a face.
         floor_seconds: passes of its surrogates and of its own network, for a face.
-        ratio: seconds over floor.
+        ratio: Seconds over floor; None for a method that asks no network.
         apply_seconds: for a face, where ``seconds`` are those of enrolment; else None.
         peak_mb: growth of the resident memory from before the first photo to its largest, in 10^6 bytes.
     """
@@ -126,7 +126,7 @@ class Measured:
     seconds: float
     spread_seconds: float
     floor_seconds: float
-    ratio: float
+    ratio: float | None
     apply_seconds: float | None
     peak_mb: float
 
@@ -208,7 +208,7 @@ def measured(row: Row, photos: int, runs: int, threads: int) -> Measured:
     floor = sum(count * statistics.median(seconds) for count, seconds in zip(counts, asked, strict=True))
     return Measured(
         method=row.method, spec=row.spec, seconds=median, spread_seconds=max(own) - min(own), floor_seconds=floor,
-        ratio=median / floor, apply_seconds=applied, peak_mb=peak / 1e6,
+        ratio=median / floor if floor else None, apply_seconds=applied, peak_mb=peak / 1e6,
     )  # fmt: skip
 
 
@@ -293,7 +293,7 @@ def table(rows: Sequence[Measured]) -> str:
     ]
     for row in rows:
         cells = (
-            row.spec, f"{row.seconds:.3f}", f"{row.floor_seconds:.3f}", f"{row.ratio:.2f}",
+            row.spec, f"{row.seconds:.3f}", f"{row.floor_seconds:.3f}", "–" if row.ratio is None else f"{row.ratio:.2f}",
             f"{row.spread_seconds:.3f}", "–" if row.apply_seconds is None else f"{row.apply_seconds:.4f}",
             f"{row.peak_mb:.0f}",
         )  # fmt: skip

@@ -71,7 +71,7 @@ class ToleranceCamera(nn.Module):
         thermal: Coefficients for ``temperature_k``.
 
     Raises:
-        OpticsError: The grids differ.
+        OpticsError: The grids differ, or ``mask`` is no relief: a height and a material are what errors act on.
     """
 
     numbers = (
@@ -97,6 +97,11 @@ class ToleranceCamera(nn.Module):
         thermal: ThermalCoefficients | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(mask, PhaseMask):
+            raise OpticsError(
+                f"a {type(mask).__name__} has no height and material for errors to act on; give a PhaseMask, for a stack "
+                "the one that is to be made."
+            )
         if mask.grid != to_psf.grid:
             raise OpticsError(f"mask has {mask.grid} but to_psf {to_psf.grid}; build both on one grid.")
         self.mask = mask

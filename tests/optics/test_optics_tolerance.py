@@ -7,7 +7,18 @@ from math import pi, sin
 import pytest
 import torch
 
-from optics import FlatMask, PupilGrid, ThinLens, Tolerance, ToleranceCamera, random_mask, sensitivities
+from optics import (
+    FlatMask,
+    OpticsError,
+    PupilGrid,
+    PupilToPsf,
+    ThinLens,
+    Tolerance,
+    ToleranceCamera,
+    random_mask,
+    sensitivities,
+)
+from optics.elements import FixedCode
 from optics.tolerance import ThermalCoefficients
 from tests.optics.raw_pupil import Given
 from tests.optics.tolerance_cameras import (
@@ -218,3 +229,11 @@ def test_a_mask_can_be_trained_through_its_errors() -> None:
     ToleranceCamera(mask, to_psf())({"decentre_x_m": number(3e-6, 2)})[:, 0, 15, 15].sum().backward()
     assert mask.controls.grad is not None
     assert float(mask.controls.grad.abs().max()) > 0
+
+
+def test_an_element_that_nobody_makes_as_a_relief_is_refused() -> None:
+    grid = PupilGrid(0.5e-3, 32)
+    to_psf = PupilToPsf(grid, ThinLens(4e-3, 1.0), (540e-9,), 4e-6, 9)
+    code = FixedCode(grid, torch.full((4, 4), 0.5))
+    with pytest.raises(OpticsError, match="a FixedCode has no height and material for errors to act on"):
+        ToleranceCamera(code, to_psf)  # type: ignore[arg-type]
