@@ -292,8 +292,9 @@ def table(rows: Sequence[Measured]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
+        ratio = "–" if row.ratio is None else f"{row.ratio:.2f}"
         cells = (
-            row.spec, f"{row.seconds:.3f}", f"{row.floor_seconds:.3f}", "–" if row.ratio is None else f"{row.ratio:.2f}",
+            row.spec, f"{row.seconds:.3f}", f"{row.floor_seconds:.3f}", ratio,
             f"{row.spread_seconds:.3f}", "–" if row.apply_seconds is None else f"{row.apply_seconds:.4f}",
             f"{row.peak_mb:.0f}",
         )  # fmt: skip

@@ -99,8 +99,8 @@ class ToleranceCamera(nn.Module):
         super().__init__()
         if not isinstance(mask, PhaseMask):
             raise OpticsError(
-                f"a {type(mask).__name__} has no height and material for errors to act on; give a PhaseMask, for a stack "
-                "the one that is to be made."
+                f"a {type(mask).__name__} has no height and material for errors to act on; give a PhaseMask, for a "
+                "stack the one that is to be made."
             )
         if mask.grid != to_psf.grid:
             raise OpticsError(f"mask has {mask.grid} but to_psf {to_psf.grid}; build both on one grid.")

@@ -1,7 +1,7 @@
 """What every device of a bench keeps to, whether it is simulated, emulated behind its real wire, or real.
 
-Real devices are those of the bench file that the environment names: ``OPTISHIELD_BENCH=bench.toml``. Nothing here lights more than a hundredth of the power, or
-moves further than a tenth of the stage's range.
+Real devices are those of the bench file that the environment names: ``OPTISHIELD_BENCH=bench.toml``. Nothing here lights
+more than a hundredth of the power, or moves further than a tenth of the stage's range.
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def _real(kind: str, stack: ExitStack) -> Open:
     if wanted is None:
         pytest.skip(f"the bench {file.name!r} of OPTISHIELD_BENCH has no {kind}")
     if file.origin != "bench":
-        pytest.fail(
-            f"OPTISHIELD_BENCH names {file.name!r}, whose origin is {file.origin}; name the file of a real bench."
-        )
+        pytest.fail(f"OPTISHIELD_BENCH names {file.name!r}, whose origin is {file.origin}; name a real bench.")
     table = stack.enter_context(bench_drivers(file))
     return lambda: table[wanted.driver](wanted)
 
