@@ -1,7 +1,7 @@
 """What every device of a bench keeps to, whether it is simulated, emulated behind its real wire, or real.
 
-Real devices are those of the bench file that the environment names: ``OPTISHIELD_BENCH=bench.toml``. Nothing here lights
-more than a hundredth of the power, or moves further than a tenth of the stage's range.
+Real devices are those of the bench file that the environment names: ``OPTISHIELD_BENCH=bench.toml``. Nothing here
+lights more than a hundredth of the power, or moves further than a tenth of the range of the stage.
 """
 
 from __future__ import annotations
