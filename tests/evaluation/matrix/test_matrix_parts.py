@@ -410,7 +410,7 @@ def test_settings_are_checked() -> None:
         assert EvaluateConfig.for_tier(tier).protectors[:-1] == controls(112)
     for change, text in (
         ({"protectors": ["noise", "noise"]}, "protectors names one of noise, noise twice"),
-        ({"scoring": {"alphas": [0.0]}}, "must lie between 0 and 1"),
+        ({"scoring": {"alphas": [0.0]}}, r"alphas\.0\s+Input should be greater than 0"),
         ({"people": {**small().people.model_dump(), "gallery_captures": 4}}, "no probe is left"),
     ):
         with pytest.raises(ValidationError, match=text):
