@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from optics_jobs import (
+
+from benchmarks.optics_jobs import (
     DIAMETER_M,
     DISTANCE_M,
     DU_M,
@@ -259,11 +260,11 @@ def scipy(given: Inputs) -> Iterator[Entry]:
     images = given.images.astype(np.float32)
     for side, kernel in given.kernels.items():
         k = kernel.astype(np.float32)[None]
-        yield (
-            f"conv{side}",
-            "",
-            lambda k=k: fftconvolve(images, k, mode="same", axes=(-2, -1)),
-        )
+
+        def convolved(k: np.ndarray = k) -> Any:
+            return fftconvolve(images, k, mode="same", axes=(-2, -1))
+
+        yield f"conv{side}", "", convolved
 
 
 PEERS: dict[str, Callable[[Inputs], Iterator[Entry]]] = {
