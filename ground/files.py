@@ -74,8 +74,9 @@ def writing(path: Path, *, replace: bool = False) -> Iterator[Path]:
         _sync_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
-            # Nobody has ever heard of the temporary file.
+        hidden = (None, str(temporary), temporary)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in hidden:
+            # Nobody has ever heard of the temporary file. What a library says in words alone stays as it is.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

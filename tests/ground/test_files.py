@@ -211,3 +211,9 @@ def test_importing_the_ground_does_not_load_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_library_says_without_a_number_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="cannot write mode F as PNG"), files.writing(tmp_path / "picture.png"):
+        raise OSError("cannot write mode F as PNG")
+    assert list(tmp_path.iterdir()) == []

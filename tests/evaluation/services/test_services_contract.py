@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -293,7 +292,7 @@ def test_an_interrupted_write_leaves_nothing_behind(
     stage: Stage, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "disk full")
+        raise OSError("disk full")
 
     stage.play("score")
     monkeypatch.setattr(os, "replace", fail)
