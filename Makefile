@@ -4,6 +4,7 @@
 # make firmware-host  build the reference firmware for this machine
 # make firmware-avr   build it for an ATmega1284P
 # make bench-tools    Debian packages for tests with emulated firmware, cameras and screens (needs root)
+# make slow-tests     measure which tests `make quick` leaves out
 # make constraints    write constraints.txt from what the environment holds now
 # make clean          remove the environment and the caches; runs/ stays
 
@@ -38,7 +39,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 BENCH_TOOLS := gcc make libc6-dev gcc-avr avr-libc libsimavr-dev libaravis-0.8-0 xvfb x11-xserver-utils libgl1 libgl1-mesa-dri
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint types imports unit constraints clean firmware-host firmware-avr bench-tools
+.PHONY: help demo test quick slow-tests lint types imports unit constraints clean firmware-host firmware-avr bench-tools
 .DELETE_ON_ERROR:
 
 help:
@@ -64,9 +65,13 @@ imports: $(VENV)/.stamp-dev
 unit: $(VENV)/.stamp-dev
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS) $(COVERAGE) --durations=50 --durations-min=2
 
-# What a marker calls slow is left out, and with it most of what trains, renders or starts other programs.
+# What was measured to be slow is left out (tests/tiers.py): most of what trains, renders or starts other programs.
 quick: $(VENV)/.stamp-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+# Which tests are slow is measured: after a run on a quiet machine, look at the difference and commit it.
+slow-tests: $(VENV)/.stamp-dev
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS) --record-slow
 
 constraints: $(VENV)/.stamp-dev
 	$(PIP) freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt

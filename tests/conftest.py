@@ -10,12 +10,42 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import tiers
+
 if TYPE_CHECKING:
     import torch
+
+_SLOW = tiers.slow_tests()
 
 # Before torch and numpy are imported: small arrays gain nothing from threads, and parallel workers lose by them.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--record-slow`` writes the list of slow tests, which ``tests/tiers.py`` explains."""
+    parser.addoption("--record-slow", action="store_true", help="measure all tests and write tests/slow_tests.txt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure where it is asked for; workers of a parallel run report to the process that counts."""
+    if config.getoption("--record-slow") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(tiers.Recorder())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import a file that is slow as a whole when the fast tier is asked for."""
+    if config.option.markexpr != "not slow" or not collection_path.is_file():
+        return None
+    return True if collection_path.relative_to(config.rootpath).as_posix() in _SLOW else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the list names."""
+    for item in items:
+        name = tiers.plain(item.nodeid)
+        if name in _SLOW or name.partition("::")[0] in _SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=["cpu", "cuda"])
