@@ -24,6 +24,7 @@ def describe_os_error(error: OSError) -> str:
         errno.ENOSPC: "free space on that disk, or choose another one with --out",
         errno.EDQUOT: "your quota is used up: free space, or choose another disk with --out",
         errno.EROFS: "the disk is read-only: choose another folder with --out",
+        errno.EEXIST: "something else has that name: move it away",
         errno.EACCES: "change the permissions, or choose another folder",
         errno.EPERM: "change the permissions, or choose another folder",
         errno.ENOENT: "check the path",

@@ -171,7 +171,8 @@ class _Reader:
             if tag in tags.FOLDERS and tag != which:
                 self._pointers.setdefault(tag, offset)
             elif entry := self._entry(tag, kind, length, place, which):
-                found[tag] = entry
+                # Whoever shows a photo takes the first of two.
+                found.setdefault(tag, entry)
         return found, self._number("I", at + 2 + 12 * count) or 0
 
     def _entry(self, tag: int, kind: int, length: int, place: int, which: int) -> _Entry | None:

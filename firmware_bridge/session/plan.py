@@ -47,6 +47,9 @@ NAMED_PATTERNS = ("zero", "half", "full", "checker", "ramp-x", "ramp-y")
 
 _SQUARE = 8
 
+MOST_FRAMES = 1_000_000
+"""A session holds no more: the number of a frame has six digits."""
+
 
 class Role(StrEnum):
     """What a frame is for."""
@@ -89,8 +92,8 @@ class Step(Exposed):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    averages: int = Field(default=1, ge=1)
-    darks: int = Field(default=0, ge=0)
+    averages: int = Field(default=1, ge=1, le=MOST_FRAMES)
+    darks: int = Field(default=0, ge=0, le=MOST_FRAMES)
 
 
 class Sentinel(Exposed):
@@ -262,6 +265,9 @@ def check_plan(plan: Plan, bench: Bench, folder: Path) -> dict[str, list[int]]:
         except SessionError as error:
             faults.append(str(error).rstrip("."))
         wrong += [f"step {name!r}: {fault}" for fault in faults]
+    frames = sum(step.darks + step.averages * max(1, len(ids.get(step.name, ()))) for step in plan.steps)
+    if frames > MOST_FRAMES:
+        wrong.append(f"its steps take {frames} frames, and a session holds {MOST_FRAMES}; divide the plan")
     if wrong:
         raise SessionError(f"{plan.name} cannot be carried out on {bench.file.name}: {'; '.join(wrong)}.")
     return ids

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def enroll(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Photos of one person, or folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", readable=False, help="Photos of one person, or folders of them.")
+    ],
     method: Annotated[str, typer.Option(metavar="NAME[:KEY=VALUE,..]", help="A person-specific method.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The enrolment, for protect --enrolment.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")] = 0,

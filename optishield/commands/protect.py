@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def protect(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Photos, or folders of photos.")] = None,
+    paths: Annotated[
+        # One file that may not be read costs no other, so it is no mistake of the whole command.
+        list[Path] | None, typer.Argument(metavar="PATH...", readable=False, help="Photos, or folders of photos.")
+    ] = None,
     method: Annotated[
         str | None, typer.Option(metavar="NAME[:KEY=VALUE,..]", help="How to protect; see --list.")
     ] = None,
@@ -68,7 +71,8 @@ def protect(
     pillow()
     found = photos_in(paths or [])
     jobs = destinations(found.photos, paths or [], out, skip_existing=skip_existing)
-    check_writable(out)
+    for folder in dict.fromkeys([out, *(job.out.parent for job in jobs if not job.exists)]):
+        check_writable(folder)
     protector, px = _protector(method, enrolment)
     judges = _judges(protector.declaration) if verify else []
     computing = chosen_device(device)
@@ -111,13 +115,15 @@ def _in_order(jobs: Sequence[Job], done: dict[Path, PhotoResult]) -> tuple[Photo
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that nothing half-written stays and the result is shown."""
+    """Treat SIGTERM and a closed terminal as Ctrl-C, so that nothing half-written stays and the result is shown."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    # What nohup had ignored stays so.
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = {number: signal.signal(number, interrupt) for number in numbers}
     except ValueError:
         # Not the main thread, which alone may change what a signal does.
         yield
@@ -125,7 +131,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _protector(method: str | None, enrolment: Path | None) -> tuple[Protector, int | None]:

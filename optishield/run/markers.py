@@ -114,6 +114,8 @@ def check_presence(path: Path, advice: str) -> None:
     """
     if not path.exists():
         raise RunError(f"There is no {path}; {advice}")
+    if path.is_dir():
+        raise RunError(f"{path} is a folder, not a file; move it away, and {advice}")
 
 
 @contextlib.contextmanager

@@ -91,6 +91,11 @@ def test_named_patterns_by_hand() -> None:
             'pattern = "stripes"',
             r"step 'checker': there is no pattern 'stripes'; name a .npy file",
         ),
+        (
+            "averages = 3",
+            "averages = 1000000",
+            "take 1000[0-9]{3} frames, and a session holds 1000000",
+        ),
         ('pattern = "checker"', 'pattern = "none.npy"', r"step 'checker': pattern none.npy cannot be read"),
         (
             'pattern = "half"',
@@ -164,6 +169,8 @@ def test_a_bench_without_mask_light_and_stage(check: Check) -> None:
         ('name = "stack"', 'name = "sentinel"', "each step needs a name of its own"),
         ('name = "stack"', 'name = "../x"', r"steps\.1\.name: String should match"),
         ("averages = 3", "averages = 0", r"steps\.0\.averages"),
+        ("averages = 3", "averages = 1000000000", r"steps\.0\.averages: Input should be less than or equal to 1000000"),
+        ("darks = 2", "darks = 1000000000", r"steps\.[01]\.darks: Input should be less than or equal to 1000000"),
         ("averages = 3", "averages = true", r"steps\.0\.averages: Input should be a valid integer"),
         ("every = 4", "every = 0", r"sentinel\.every"),
         ("exposure_s = 0.02", "exposure = 0.02", r"steps\.0\.exposure_s: Field required; steps\.0\.exposure: Extra"),

@@ -233,6 +233,13 @@ def test_of_damaged_exif_stays_what_can_be_read(block: bytes, left_out: tuple[st
     assert photo.upright.shape == (40, 24, 3)
 
 
+def test_of_two_entries_of_one_kind_the_first_holds() -> None:
+    entries = b"".join(struct.pack("<HHII", 0x0112, 3, 1, value) for value in (6, 1))
+    found = rebuilt(b"II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4), Keep.camera)
+    assert found.orientation == 6
+    assert struct.pack("<HHII", 0x0112, 3, 1, 6) in found.data
+
+
 def test_of_exif_that_a_jpeg_cannot_hold_orientation_and_colour_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "LONGEST_BLOCK", 120)
     found = rebuilt(_exif().tobytes(), Keep.all)

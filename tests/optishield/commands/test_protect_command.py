@@ -297,10 +297,11 @@ def test_metadata_are_kept_as_asked_for_and_the_rest_is_named(
 
 
 class Fragile(PhotoProtector):
-    """Ten levels more, but it fails on a bright face; with KeyboardInterrupt for its error, SIGTERM ends the work."""
+    """Ten levels more, but it fails on a bright face; with KeyboardInterrupt for its error, a signal ends the work."""
 
     about = Declaration(name="fragile", title="fails", source="own", threats=frozenset(), additive=True)
     error: ClassVar[type[BaseException]] = FaceFailed
+    number: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self) -> None:
         super().__init__(())
@@ -310,7 +311,7 @@ class Fragile(PhotoProtector):
         means = images[..., third:-third, third:-third].mean((1, 2, 3))
         for row in torch.nonzero(means > 0.7)[:, 0].tolist():
             if self.error is KeyboardInterrupt:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), self.number)
             raise FaceFailed(row, "it is too bright.") if self.error is FaceFailed else self.error("it is too bright.")
         return images + 10 / 255
 
@@ -358,16 +359,19 @@ def test_a_face_on_which_the_method_fails_is_named_and_costs_no_other(
     assert f" of 3 in new/3.png: {said}" in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_after_a_signal_everything_is_told_and_the_next_call_goes_on(
-    heads: np.ndarray, bright: np.ndarray, fragile: type[Fragile], monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+    heads: np.ndarray, bright: np.ndarray, fragile: type[Fragile], monkeypatch: pytest.MonkeyPatch, capsys: Any,
+    number: signal.Signals,
+) -> None:  # fmt: skip
     monkeypatch.setattr(fragile, "error", KeyboardInterrupt)
+    monkeypatch.setattr(fragile, "number", number)
     for number, pixels in enumerate((heads[0] // 2, heads[1] // 2, bright, heads[2] // 2)):
         _save(f"in/{number}.png", pixels)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     words = ["protect", "in", "--method", "fragile", "--out", "new", "--quiet"]
     assert main([*words, "--json"]) == 130
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["interrupted"] is True
@@ -757,3 +761,32 @@ def test_list_shows_what_the_registry_holds(capsys: Any) -> None:
     assert shown[0].startswith("photo-cloak: Changes a single photo")
     assert shown[0].endswith(" Recommended.")
     assert "  usage     noise:linf=0.03" in shown
+
+
+def test_a_photo_that_may_not_be_read_costs_no_other(heads: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save("in/1.png", heads[0])
+    _save("in/2.png", heads[1])
+    access, read = os.access, Path.read_bytes
+
+    def refuses(path: Path) -> bytes:
+        if path.name == "1.png":
+            raise PermissionError(13, os.strerror(13), str(path))
+        return read(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("1.png") and access(path, mode))
+    monkeypatch.setattr(Path, "read_bytes", refuses)
+    assert main(["protect", "in/1.png", "in/2.png", "--method", "noise:linf=0.05", "--out", "new", "--quiet"]) == 6
+    assert [path.name for path in Path("new").iterdir()] == ["2.png"]
+
+
+def test_a_folder_of_results_that_may_not_be_written_is_refused_before_the_work(
+    heads: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    _save("in/1.png", heads[0])
+    _save("in/sub/2.png", heads[1])
+    Path("new/sub").mkdir(parents=True)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("new/sub") and access(path, mode))
+    assert main(["protect", "in", "--method", "noise:linf=0.05", "--out", "new", "--quiet"]) == 3
+    assert "new/sub may not be written; change the permissions" in capsys.readouterr().err
+    assert [path.name for path in Path("new").iterdir()] == ["sub"]

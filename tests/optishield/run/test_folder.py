@@ -158,6 +158,9 @@ def test_damaged_files_are_named(make: Any, tmp_path: Path) -> None:
     for read in (run.read_json, run.read_tensors):
         with pytest.raises(RunError, match=r"There is no .*gone; resume the run, which writes it again"):
             read("gone")
+    (run.path / "c.safetensors").mkdir()
+    with pytest.raises(RunError, match=r"c\.safetensors is a folder, not a file; move it away, and resume the run"):
+        run.read_tensors("c.safetensors")
     run.write_bytes("b.json", b"[" * 100_000)
     with pytest.raises(RunError, match=r"b\.json is damaged: it holds lists or tables nested more than 64 times"):
         run.read_json("b.json")
