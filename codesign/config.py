@@ -47,14 +47,20 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+#: No camera has a shorter length or a flatter relief: a smaller number is a slip of the unit and fails much later.
+_SHORTEST_M, _LOWEST_RELIEF_M = 1e-6, 1e-9
+
+
 class OpticsConfig(_Section):
     """Geometry that every camera of a run shares."""
 
-    focal_length_m: float = Field(4e-3, gt=0, le=1)
-    aperture_diameter_m: float = Field(0.5e-3, gt=0, le=0.1)
-    focus_distance_m: float = Field(1.0, gt=0, le=1e6, description="Distance the bare lens is focused on.")
-    object_distance_m: float = Field(1.0, gt=0, le=1e6, description="Distance of the faces from the pupil.")
-    frame_width_m: float = Field(0.24, gt=0, le=1e6, description="Width of the scene window at the object distance.")
+    focal_length_m: float = Field(4e-3, ge=_SHORTEST_M, le=1)
+    aperture_diameter_m: float = Field(0.5e-3, ge=_SHORTEST_M, le=0.1)
+    focus_distance_m: float = Field(1.0, ge=_SHORTEST_M, le=1e6, description="Distance the bare lens is focused on.")
+    object_distance_m: float = Field(1.0, ge=_SHORTEST_M, le=1e6, description="Distance of the faces from the pupil.")
+    frame_width_m: float = Field(
+        0.24, ge=_SHORTEST_M, le=1e6, description="Width of the scene window at the object distance."
+    )
     scene_px: int = Field(
         64, ge=32, le=64, multiple_of=8, description="Samples across the window; one image cell each."
     )
@@ -83,9 +89,9 @@ class SensorConfig(_Section):
     filter_weights: tuple[Share, Share, Share] = Field(
         (1 / 3, 1 / 3, 1 / 3), description="Shares of red, green and blue in a monochrome pixel; they sum to 1."
     )
-    electrons_at_white: float = Field(gt=0, le=1e9)
-    full_well_e: float = Field(gt=0, le=1e9, description="Electrons at which a pixel saturates.")
-    read_noise_e: float = Field(gt=0, le=1e6, description="RMS electrons; no sensor is free of it.")
+    electrons_at_white: float = Field(ge=1, le=1e9)
+    full_well_e: float = Field(ge=1, le=1e9, description="Electrons at which a pixel saturates.")
+    read_noise_e: float = Field(ge=1e-3, le=1e6, description="RMS electrons; no sensor is free of it.")
     bits: int = Field(8, ge=1, le=16)
     black_level_dn: float = Field(0, ge=0, lt=65535)
     metering: Literal["fixed", "centre-weighted"] = Field(
@@ -114,7 +120,7 @@ class MaskConfig(_Section):
     material: MaterialName = "fused-silica"
     cells: int = Field(32, ge=4, le=512, description="Controls across the aperture of a free-form mask.")
     terms: int = Field(120, ge=4, le=500, description="Noll terms of a Zernike mask.")
-    max_height_m: float = Field(4e-6, gt=0, le=1e-3, description="Height range of the relief.")
+    max_height_m: float = Field(4e-6, ge=_LOWEST_RELIEF_M, le=1e-3, description="Height range of the relief.")
     start_spread: float = Field(0.02, ge=0, le=100, description="Spread of the random start; 0 starts flat.")
 
 

@@ -76,3 +76,17 @@ def test_materials_are_those_of_the_optics() -> None:
 def test_materials_may_be_spelt_as_the_optics_reads_them(name: str) -> None:
     config = load_config(TrainMaskConfig, base=SMOKE, sets=[f"mask.material={name}"])
     assert get_material(config.mask.material).name.lower().startswith(name[:3].lower())
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [("optics", name) for name in (
+        "focal_length_m", "aperture_diameter_m", "focus_distance_m", "object_distance_m", "frame_width_m"
+    )]
+    + [("sensor", name) for name in ("electrons_at_white", "full_well_e", "read_noise_e")] + [("mask", "max_height_m")],
+)  # fmt: skip
+def test_numbers_too_small_for_any_camera_are_refused(section: str, name: str) -> None:
+    given = TrainMaskConfig.for_budget("smoke").model_dump()
+    given[section][name] = 1e-300
+    with pytest.raises(ValueError, match=rf"{section}\.{name}\n.*should be greater than or equal to"):
+        TrainMaskConfig.model_validate(given)
