@@ -69,7 +69,8 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
     except FileExistsError as error:
         raise SessionError(f"{path} exists already; name another file.") from error
     except OSError as error:
-        raise SessionError(f"{path} cannot be written: {error}; make space, or name another file.") from error
+        why = error.strerror or error
+        raise SessionError(f"{path} cannot be written ({why}); free space, or name another file.") from error
 
 
 def _nexus(h5py: Any, sealed: Sealed, path: Path) -> None:

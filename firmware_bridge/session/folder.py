@@ -228,7 +228,8 @@ def create(
         os.rename(hidden, folder)
         sync_folder(folder.parent)
     except OSError as error:
-        raise SessionError(f"{folder} cannot be made: {error}; make space, or name another folder.") from error
+        why = error.strerror or error
+        raise SessionError(f"{folder} cannot be made ({why}); free space, or name another folder.") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

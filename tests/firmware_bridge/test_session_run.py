@@ -332,6 +332,24 @@ def test_a_folder_that_is_not_there(world: World, tmp_path: Path) -> None:
         create(tmp_path / "none" / "session", read_plan(tmp_path / "plan.toml"), tmp_path, bench, {})
 
 
+def test_a_session_that_cannot_be_made_is_called_by_its_own_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sources(tmp_path)
+    made = Path.mkdir
+
+    def refuses(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if self.name.endswith(".tmp"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        made(self, mode, parents, exist_ok)
+
+    with open_bench(read_bench(tmp_path / "bench.toml"), world.drivers()) as bench:
+        monkeypatch.setattr(Path, "mkdir", refuses)
+        with pytest.raises(SessionError, match=r"/session cannot be made \(Permission denied\); free space") as caught:
+            create(tmp_path / "session", read_plan(tmp_path / "plan.toml"), tmp_path, bench, {})
+    assert ".tmp" not in str(caught.value)
+
+
 def test_two_patterns_with_one_id(world: World, tmp_path: Path) -> None:
     write_sources(tmp_path)
     first = np.arange(48, dtype=np.uint8).reshape(6, 8)

@@ -301,7 +301,7 @@ class Fragile(PhotoProtector):
 
     about = Declaration(name="fragile", title="fails", source="own", threats=frozenset(), additive=True)
     error: ClassVar[type[BaseException]] = FaceFailed
-    number: ClassVar[signal.Signals] = signal.SIGTERM
+    sent: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self) -> None:
         super().__init__(())
@@ -311,7 +311,7 @@ class Fragile(PhotoProtector):
         means = images[..., third:-third, third:-third].mean((1, 2, 3))
         for row in torch.nonzero(means > 0.7)[:, 0].tolist():
             if self.error is KeyboardInterrupt:
-                os.kill(os.getpid(), self.number)
+                os.kill(os.getpid(), self.sent)
             raise FaceFailed(row, "it is too bright.") if self.error is FaceFailed else self.error("it is too bright.")
         return images + 10 / 255
 
@@ -359,19 +359,19 @@ def test_a_face_on_which_the_method_fails_is_named_and_costs_no_other(
     assert f" of 3 in new/3.png: {said}" in err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 def test_after_a_signal_everything_is_told_and_the_next_call_goes_on(
     heads: np.ndarray, bright: np.ndarray, fragile: type[Fragile], monkeypatch: pytest.MonkeyPatch, capsys: Any,
-    number: signal.Signals,
+    sent: signal.Signals,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(fragile, "error", KeyboardInterrupt)
-    monkeypatch.setattr(fragile, "number", number)
+    monkeypatch.setattr(fragile, "sent", sent)
     for number, pixels in enumerate((heads[0] // 2, heads[1] // 2, bright, heads[2] // 2)):
         _save(f"in/{number}.png", pixels)
-    before = signal.getsignal(number)
+    before = signal.getsignal(sent)
     words = ["protect", "in", "--method", "fragile", "--out", "new", "--quiet"]
     assert main([*words, "--json"]) == 130
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(sent) is before
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["interrupted"] is True
