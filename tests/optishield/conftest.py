@@ -1,15 +1,25 @@
-"""A stand-in for the training of a mask, so that the command line is tested with the real settings but at once."""
+"""For tests of the command line: a folder of their own, and a stand-in for the training of a mask.
+
+With the stand-in the real settings are tested, but at once.
+"""
 
 from __future__ import annotations
 
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 Job = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

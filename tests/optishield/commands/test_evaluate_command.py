@@ -22,6 +22,8 @@ from tests.evaluation import made
 
 Job = Callable[..., Summary]
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 
 def _summary(**more: Any) -> Summary:
     """What the engine returns where nothing was measured, and one made-up headline."""
@@ -41,11 +43,6 @@ def _summary(**more: Any) -> Summary:
             **more,
         }
     )
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
