@@ -47,7 +47,7 @@ def test_photographs_are_judged_and_not_kept(finished: Path, album: Path, tmp_pa
     # Nothing that shows a face is left behind.
     assert {path.name for path in out.iterdir()} == {
         "config.toml", "environment.json", "metrics.jsonl", "report.html", "report.safetensors", "stages",
-        "summary.json",
+        "summary.json", "summary.schema.json",
     }  # fmt: skip
     assert set(load_file(out / "report.safetensors")) == {
         "mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m",
@@ -59,7 +59,9 @@ def test_pictures_enter_the_report_on_demand(
     finished: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Attackers are tested elsewhere; here each guesses.
-    def quick(folder: Path, config: object, spec: dict[str, str], name: str) -> dict[str, torch.Tensor]:
+    def quick(
+        folder: Path, config: object, spec: dict[str, str], name: str, device: torch.device
+    ) -> dict[str, torch.Tensor]:
         count = {part: len(load_file(folder / "work" / f"faces-{part}.safetensors")["identity"]) for part in PARTS}
         generator = torch.Generator().manual_seed(0)
         result = {
