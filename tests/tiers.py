@@ -1,7 +1,8 @@
 """The fast tier: tests that ``slow_tests.txt`` names are marked ``slow``, and ``make quick`` leaves them out.
 
-The list is measured, not written: ``make slow-tests`` runs everything and writes it anew. A line is a test without its
-parameters, or a whole file, which is then not even imported by ``make quick``.
+The list is measured, not written: ``make slow-tests`` runs everything and writes it anew, then what is left, and adds
+to it: what a file sets up once is counted for the first test that asks for it, and when that one is left out, for the
+next. A line is a test without its parameters, or a whole file, which is then not even imported by ``make quick``.
 """
 
 from __future__ import annotations
@@ -38,14 +39,15 @@ class Recorder:
         self.seconds[plain(report.nodeid)] += report.duration
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Write the list."""
+        """Write the list; what this run left out stays on it."""
+        ran = {name.partition("::")[0] for name in self.seconds} | set(self.seconds)
+        lines = [line for line in slow_tests() if line not in ran]
         files: dict[str, list[str]] = defaultdict(list)
         for name in self.seconds:
             files[name.partition("::")[0]].append(name)
-        lines = []
         for file, tests in sorted(files.items()):
             slow = sorted(name for name in tests if self.seconds[name] >= SLOW_S)
             lines += [file] if len(slow) >= WHOLE_FILE * len(tests) and slow else slow
-        LIST.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        LIST.write_text("\n".join(sorted(lines)) + "\n", encoding="utf-8")
         left = sum(s for name, s in self.seconds.items() if self.seconds[name] < SLOW_S)
         terminalreporter.write_line(f"{LIST.name}: {len(lines)} lines; the tests that stay take {left:.0f} s")

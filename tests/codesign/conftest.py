@@ -23,11 +23,9 @@ Train = Callable[..., int]
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory, sface_weights: Path, yunet_weights: Path) -> Iterator[Path]:
-    """$OPTISHIELD_CACHE with the fetched weights and room for faces."""
+    """$OPTISHIELD_CACHE with room for faces; all weights are linked in, since it stays until the last test has run."""
     folder = tmp_path_factory.mktemp("cache")
-    (folder / "weights").mkdir()
-    for weights in (sface_weights, yunet_weights):
-        (folder / "weights" / weights.name).symlink_to(weights)
+    (folder / "weights").symlink_to(sface_weights.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPTISHIELD_CACHE", str(folder))
         yield folder
