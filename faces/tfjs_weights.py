@@ -123,3 +123,54 @@ def faceres_state_dict(manifest: Path, binary: Path) -> dict[str, Floats]:
     except KeyError as error:
         raise FacesError(f"{binary} holds no tensor {error}, so it is not HSE-FaceRes.") from error
     return state
+
+
+def face_mesh_state_dict(manifest: Path, binary: Path) -> dict[str, Floats]:
+    """Weights of MediaPipe's Face Mesh in the names of :class:`faces.face_mesh.FaceMesh`.
+
+    The layers of the model are numbered along the trunk, then in each of its heads; the head that finds contours a
+    second time is left out.
+
+    Raises:
+        FacesError: As for :func:`read_tensors`, or if the model lacks a tensor.
+    """
+    tensors = read_tensors(manifest, binary)
+    root = "StatefulPartitionedCall/model_1"
+    state: dict[str, Floats] = {}
+
+    def conv(key: str, number: int) -> None:
+        layer = f"{root}/conv2d_{number}"
+        last = f"{layer}/Conv2D/ReadVariableOp" in tensors  # no batch norm was folded into the last of a head
+        kernel, bias = (
+            ("Conv2D/ReadVariableOp", "BiasAdd/ReadVariableOp") if last else ("Conv2D_weights", "Conv2D_bn_offset")
+        )
+        state[f"{key}.weight"] = _kernel(tensors[f"{layer}/{kernel}"])
+        state[f"{key}.bias"] = tensors[f"{layer}/{bias}"]
+
+    def prelu(key: str, number: int) -> None:
+        state[f"{key}.weight"] = tensors[f"{root}/p_re_lu_{number}/Neg"].reshape(-1)
+
+    def block(key: str, depthwise: int, pointwise: int, slope: int) -> None:
+        kernel = tensors[f"{root}/depthwise_conv2d_{depthwise}/depthwise/ReadVariableOp"]
+        state[f"{key}.depthwise.weight"] = _depthwise(kernel)
+        conv(f"{key}.pointwise", pointwise)
+        prelu(f"{key}.prelu", slope)
+
+    def head(key: str, blocks: int, depthwise: int, pointwise: int, slope: int) -> None:
+        for k in range(blocks):
+            block(f"{key}.{k}", depthwise + k, pointwise + k, slope + k)
+        conv(f"{key}.{blocks}", pointwise + blocks)
+        prelu(f"{key}.{blocks + 1}", slope + blocks)
+        block(f"{key}.{blocks + 2}", depthwise + blocks, pointwise + blocks + 1, slope + blocks + 1)
+        conv(f"{key}.{blocks + 3}", pointwise + blocks + 2)
+
+    try:
+        conv("trunk.0", 1)
+        prelu("trunk.1", 1)
+        for k in range(1, 15):
+            block(f"trunk.{k + 1}", k, k + 1, k + 1)
+        head("mesh", 3, 15, 16, 16)
+        head("flag", 1, 23, 28, 26)
+    except KeyError as error:
+        raise FacesError(f"{binary} holds no tensor {error}, so it is not MediaPipe's Face Mesh.") from error
+    return state

@@ -216,6 +216,22 @@ _REGISTRY = {
             ),
             _UNDOCUMENTED.format("about 35 000 photographs with 68 points"),
         ),
+        WeightInfo(
+            name="face-mesh",
+            what="MediaPipe Face Mesh, 468 points of a face, 192 x 192 RGB (Kartynnik et al., CVPR workshop 2019)",
+            package="@vladmandic/human",
+            version="3.3.6",
+            member="package/models/facemesh.bin",
+            licence="Apache-2.0 (MediaPipe); MIT (package that converted it)",
+            training_data=_UNDOCUMENTED.format("about 30 000 photographs of the publisher's own"),
+            original_bytes=1477958,
+            original_sha256="3826da640b0a3021161605369ee6af293f75d518040355b960ec71a3390c1c0b",
+            file="face-mesh.safetensors",
+            sha256="30a489d9ef05038fa6fd4532e4477aa7b4ad022e2a42248d7411ec0dc16b7f99",
+            registry="npm",
+            companion="package/models/facemesh.json",
+            companion_sha256="b60ca26f404724f43bd2b1575761d8265180e1f053cc0731caa68462927309e7",
+        ),
     )
 }
 
@@ -404,6 +420,14 @@ def _derive_faceres(original: Path) -> bytes:
     return bytes(save(faceres_state_dict(original.with_suffix(".json"), original)))
 
 
+def _derive_face_mesh(original: Path) -> bytes:
+    from safetensors.numpy import save
+
+    from faces.tfjs_weights import face_mesh_state_dict
+
+    return bytes(save(face_mesh_state_dict(original.with_suffix(".json"), original)))
+
+
 _DERIVE: dict[str, Callable[[Path], bytes]] = {
     "sface": _derive_sface,
     "yunet": Path.read_bytes,
@@ -413,6 +437,7 @@ _DERIVE: dict[str, Callable[[Path], bytes]] = {
     "age-gender": _derive_face_api,
     "face-expression": _derive_face_api,
     "face-landmark-68": _derive_face_api,
+    "face-mesh": _derive_face_mesh,
 }
 
 

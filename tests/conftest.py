@@ -138,3 +138,9 @@ def face_expression_weights() -> Path:
 def face_landmark_weights() -> Path:
     """The fetched weights of the 68-landmark network."""
     return _fetched("face-landmark-68")
+
+
+@pytest.fixture(scope="session")
+def face_mesh_weights() -> Path:
+    """The fetched weights of MediaPipe's Face Mesh."""
+    return _fetched("face-mesh")

@@ -24,8 +24,9 @@ from faces.face_api import (
     load_expression_net,
     load_landmark_net,
 )
+from faces.face_mesh import IBUG68, FaceMesh, load_face_mesh
 from faces.faceres import FaceRes, load_faceres
-from faces.landmarks import nme
+from faces.landmarks import mirror_order, nme
 from faces.published import SameConv2d, SeparableConv2d, load_network
 from faces.samples import FaceSet, five_points, interocular
 from faces.synthetic import generate
@@ -95,6 +96,18 @@ def test_landmarks_agree_with_the_publisher(face_landmark_weights: Path) -> None
     torch.testing.assert_close((found + 0.5) / 112, _recorded("landmarks").view(68, 2), rtol=0, atol=_ATOL)
 
 
+def test_the_mesh_agrees_with_the_publisher(face_mesh_weights: Path) -> None:
+    with torch.no_grad():
+        points, sure = load_face_mesh(face_mesh_weights)(_picture(192))
+    recorded = _RECORDED["face-mesh"]
+    found = points[0, [int(index) for index in recorded]]
+    # The publisher counts from the edges of the chip; six digits of up to 192 pixels were recorded.
+    torch.testing.assert_close(
+        found + torch.tensor([0.5, 0.5, 0.0]), torch.tensor(list(recorded.values())), rtol=0, atol=1e-3
+    )
+    assert float(sure[0]) == pytest.approx(_RECORDED["face-mesh-flag"], abs=_ATOL)
+
+
 def test_boxes_agree_with_the_publisher(tiny_detector_weights: Path) -> None:
     with torch.no_grad():
         boxes, scores = load_tiny_yolo(tiny_detector_weights)(_picture(416))
@@ -122,6 +135,29 @@ def test_landmarks_lie_on_the_faces_and_follow_a_turn(face_landmark_weights: Pat
         turned = torch.rot90(images, 1, (2, 3))
         there = network.landmarks(turned, torch.stack([points[..., 1], 95 - points[..., 0]], -1))
     torch.testing.assert_close(there, torch.stack([found[..., 1], 95 - found[..., 0]], -1), rtol=0, atol=2e-3)
+
+
+def test_the_mesh_lies_on_the_faces_and_hardly_follows_the_points_that_cut_it(
+    face_mesh_weights: Path, heads: FaceSet
+) -> None:
+    network = load_face_mesh(face_mesh_weights)
+    images, points, unit = heads.images.float(), five_points(heads.landmarks), interocular(heads.landmarks)
+    generator = torch.Generator().manual_seed(0)
+    moved = points + 0.1 * unit[:, None, None] * torch.randn(points.shape, generator=generator)
+    with torch.no_grad():
+        found, sure = network.landmarks(images, points)
+        again, _ = network.landmarks(images, moved)
+    assert float(sure.min()) > 0.99
+    assert float(nme(five_points(found), points, unit).mean()) < 0.05
+    assert float(nme(found, heads.landmarks, unit).mean()) < 0.08
+    assert float(nme(five_points(again), five_points(found), unit).mean()) < 0.015
+    # The mesh is symmetric: the picture of a mirrored face has the mirrored landmarks.
+    mirrored = torch.stack([95 - points[..., 0], points[..., 1]], -1)[:, [1, 0, 2, 4, 3]]
+    with torch.no_grad():
+        there, _ = network.landmarks(images.flip(-1), mirrored)
+    back = torch.stack([95 - there[..., 0], there[..., 1]], -1)[:, list(mirror_order("sixty-eight"))]
+    assert float(nme(back, found, unit).mean()) < 0.03
+    assert len(set(IBUG68)) == 68
 
 
 def test_chips_leave_a_face_that_lies_right_alone() -> None:
@@ -162,7 +198,7 @@ def test_residual_block_pads_the_smaller_branch_by_hand() -> None:
     torch.testing.assert_close(found[1], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("build", [DlibResNet, FaceRes, AgeGenderNet, ExpressionNet, LandmarkNet68, TinyYolo])
+@pytest.mark.parametrize("build", [DlibResNet, FaceRes, AgeGenderNet, ExpressionNet, LandmarkNet68, TinyYolo, FaceMesh])
 def test_gradients_reach_every_weight_and_the_image(build: Any) -> None:
     torch.manual_seed(0)
     network = build()
@@ -175,7 +211,7 @@ def test_gradients_reach_every_weight_and_the_image(build: Any) -> None:
     assert [name for name, value in network.named_parameters() if value.grad is None] == []
 
 
-@pytest.mark.parametrize("build", [DlibResNet, FaceRes, AgeGenderNet, ExpressionNet, LandmarkNet68, TinyYolo])
+@pytest.mark.parametrize("build", [DlibResNet, FaceRes, AgeGenderNet, ExpressionNet, LandmarkNet68, TinyYolo, FaceMesh])
 def test_other_input_is_refused(build: Any) -> None:
     side = build.input_size[0]
     with pytest.raises(FacesError, match=rf"\(N, 3, {side}, {side}\), got \(1, 3, 64, 64\)"):

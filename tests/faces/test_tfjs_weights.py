@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from faces.errors import FacesError
-from faces.tfjs_weights import face_api_state_dict, faceres_state_dict, read_tensors
+from faces.tfjs_weights import face_api_state_dict, face_mesh_state_dict, faceres_state_dict, read_tensors
 
 
 def _write(folder: Path, entries: list[dict[str, Any]], data: bytes, *, graph: bool = False) -> tuple[Path, Path]:
@@ -104,3 +104,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path / "absent.json", tmp_path / "model.bin")
     with pytest.raises(FacesError, match=r"holds no tensor 'conv1/convolution/merged_input', so it is not HSE-FaceRes"):
         faceres_state_dict(*_write(tmp_path, [entry], bytes(8)))
+    with pytest.raises(
+        FacesError, match=r"holds no tensor 'Stateful.*/conv2d_1/Conv2D_weights', so it is not MediaPipe"
+    ):
+        face_mesh_state_dict(*_write(tmp_path, [entry], bytes(8)))
