@@ -12,10 +12,12 @@ from optics.elements.masks import (
     MeasuredHeight,
     PhaseMask,
     ZernikeMask,
+    controls_for_height,
     controls_for_levels,
     limit_penalty,
     limit_slope,
     random_mask,
+    transport_height_m,
 )
 from optics.elements.mirror import DeformableMirror, gaussian_influence
 from optics.elements.slm import SpatialLightModulator, linear_phase_table
@@ -40,6 +42,7 @@ __all__ = [
     "ZernikeBasis",
     "ZernikeMask",
     "ZernikeWavefront",
+    "controls_for_height",
     "controls_for_levels",
     "convert_coefficients",
     "gaussian_influence",
@@ -54,6 +57,7 @@ __all__ = [
     "noll_to_nm",
     "random_mask",
     "rms_of_unit_peak",
+    "transport_height_m",
     "zernike_basis",
     "zernike_values",
 ]

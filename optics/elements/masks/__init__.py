@@ -6,6 +6,7 @@ from optics.elements.masks.base import FlatMask, PhaseMask
 from optics.elements.masks.diffractive import DiffractiveMask, controls_for_levels
 from optics.elements.masks.heights import BoundedHeight, MeasuredHeight, limit_penalty, limit_slope
 from optics.elements.masks.smooth import FreeformMask, ZernikeMask, random_mask
+from optics.elements.masks.transport import controls_for_height, transport_height_m
 
 __all__ = [
     "BoundedHeight",
@@ -15,8 +16,10 @@ __all__ = [
     "MeasuredHeight",
     "PhaseMask",
     "ZernikeMask",
+    "controls_for_height",
     "controls_for_levels",
     "limit_penalty",
     "limit_slope",
     "random_mask",
+    "transport_height_m",
 ]

@@ -94,7 +94,7 @@ class FreeformMask(PhaseMask):
         self.max_height_m = max_height_m
         controls = nn.Parameter(torch.zeros(cells, cells, dtype=dtype)) if start is None else start
         hold(self, "controls", controls, (cells, cells), dtype)
-        self.register_buffer("splines", _cubic_splines(grid.samples, cells).to(dtype), persistent=False)
+        self.register_buffer("splines", cubic_splines(grid.samples, cells).to(dtype), persistent=False)
         self._follow(start)
 
     def height_m(self) -> torch.Tensor:
@@ -102,7 +102,7 @@ class FreeformMask(PhaseMask):
         return self.max_height_m * torch.sigmoid(self.splines @ self.controls @ self.splines.T)
 
 
-def _cubic_splines(samples: int, cells: int) -> torch.Tensor:
+def cubic_splines(samples: int, cells: int) -> torch.Tensor:
     """Values of the uniform cubic B-splines at the cell centres of the pupil, float64 of shape (P, cells)."""
     position = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples * (cells - 3)
     distance = (position[:, None] + 1 - torch.arange(cells, dtype=torch.float64)).abs()
