@@ -65,9 +65,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         FacesError: if the file is missing or no readable image.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise FacesError(f"Cannot read {path} ({error.strerror}).") from error
+    return decode_image(data, path)
+
+
+def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """The content of an image file as :func:`read_image` reads it; ``path`` is what it is called in errors.
+
+    Raises:
+        FacesError: if it is no readable image.
+    """
+    data = np.frombuffer(content, dtype=np.uint8)
     # IMREAD_COLOR applies the EXIF orientation; imdecode rather than imread for paths outside the code page.
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None

@@ -4,44 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from faces.alignment import similarity
-from faces.detection import Detection, FaceDetector, read_image, turned
+from faces.detection import FaceDetector
 from faces.errors import FacesError
 from faces.files import PHOTO_SUFFIXES, named_like_photo
-from faces.samples import FaceSet, linear_to_srgb, srgb_to_linear
+from faces.framed import Framed, Framer
+from faces.framing import ALIGNED, Framing
+from faces.samples import FaceSet
+from faces.truth import DisagreementError, LandmarkTruth
 
 _LOG = logging.getLogger(__name__)
-
-#: Where the five points of a straight synthetic head lie, as fractions of the frame: eye distance .265 of the width,
-#: eyes above the middle. Photos are scaled and shifted to match, so both sources fill the frame alike.
-FRAME_POINTS = ((0.3675, 0.410), (0.6325, 0.410), (0.500, 0.564), (0.392, 0.700), (0.608, 0.700))
-
-#: A face is refused if it would have to be enlarged by more than this.
-LARGEST_ENLARGEMENT = 2.0
-
-#: A face of which the detector saw another roll at first, by so many degrees, is refused.
-MOST_TURNED_DEG = 30.0
-
-#: Landmarks of the iBUG order that a five-point detector delivers: nose tip and mouth corners.
-KNOWN_LANDMARKS = {30: 2, 48: 3, 54: 4}
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A photograph that was left out, and why."""
+    """A photograph that was left out, and why.
+
+    Attributes:
+        file: The photograph.
+        reason: What is wrong with it.
+        disagreement: Whether two landmark networks disagreed about it; see :mod:`faces.truth`.
+    """
 
     file: Path
     reason: str
+    disagreement: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,12 +42,15 @@ class FolderFaces:
     """What a folder held.
 
     Attributes:
-        faces: the photographs; of their landmarks only nose tip (30) and mouth corners (48, 54) are known, as far as
-            the detector saw them, the others are NaN.
+        faces: the photographs. Without landmark networks only nose tip (30) and mouth corners (48, 54) of their
+            landmarks are known, as far as the detector saw them; the others are NaN.
         points5: (N, 5, 2) float32 eye centres, nose tip and mouth corners in the frames, for alignment.
         files: the file of every image.
         padding: (N,) share of each frame that lies outside its photograph and is black.
         refused: photographs that were left out.
+        apart: (N,) how far the two landmark networks put the five points apart, as a share of the outer eye distance;
+            None without them.
+        sha256: SHA-256 of each file.
     """
 
     faces: FaceSet
@@ -62,15 +58,16 @@ class FolderFaces:
     files: tuple[Path, ...]
     padding: torch.Tensor
     refused: tuple[Refusal, ...]
+    apart: torch.Tensor | None = None
+    sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Photo:
     file: Path
     person: str
-    image: NDArray[np.uint8]
-    points5: NDArray[np.float32]
-    padding: float
+    sha256: str
+    framed: Framed
 
 
 def load_folder(
@@ -80,6 +77,9 @@ def load_folder(
     min_photos: int = 2,
     strict: bool = False,
     detector: FaceDetector | None = None,
+    truth: LandmarkTruth | None = None,
+    framing: Framing = ALIGNED,
+    cache: Path | None = None,
     licence: str = "unknown: photographs given by the user",
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderFaces:
@@ -94,6 +94,11 @@ def load_folder(
         min_photos: people with fewer usable photographs are left out; 2 makes a gallery and a probe.
         strict: raise at the first photograph or person that cannot be used, instead of collecting it in ``refused``.
         detector: the face detector; default: :class:`faces.detection.FaceDetector` with the fetched weights.
+        truth: two networks that mark all 68 landmarks; photographs on which they disagree are refused. Default: the
+            five points of the detector alone.
+        framing: size and place of faces in their frames; each photograph's own is drawn by its pixels.
+        cache: folder in which frames and points of photographs are kept under the hash of their files, so that they
+            need not be made again; only with the default detector, whose weights are part of that hash.
         licence: terms of the photographs.
         progress: called with (photographs done, photographs in total).
 
@@ -103,8 +108,10 @@ def load_folder(
     """
     if size < 8 or min_photos < 1:
         raise FacesError(f"load_folder needs size >= 8 and min_photos >= 1, got {size} and {min_photos}.")
+    if cache is not None and detector is not None:
+        raise FacesError("frames are kept for the default detector alone; leave out either detector or cache.")
     people = list_people(path)
-    found = FaceDetector() if detector is None else detector
+    framer = Framer(FaceDetector() if detector is None else detector, truth, framing, size, cache)
     total = sum(len(files) for files in people.values())
     photos: list[_Photo] = []
     refused: list[Refusal] = []
@@ -114,16 +121,11 @@ def load_folder(
         usable: list[_Photo] = []
         for file in files:
             try:
-                photo = _load_photo(file, person, size, found)
-                key = hashlib.sha256(photo.image.tobytes()).hexdigest()
-                if key in seen:
-                    raise FacesError(f"{file} shows the same picture as {seen[key]}; delete one of them.")
-                seen[key] = file
-                usable.append(photo)
+                usable.append(_load_photo(file, person, framer, seen))
             except FacesError as error:
                 if strict:
                     raise
-                refused.append(Refusal(file, str(error)))
+                refused.append(Refusal(file, str(error), isinstance(error.__cause__, DisagreementError)))
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -137,49 +139,6 @@ def load_folder(
     for refusal in refused:
         _LOG.info("left out %s: %s", refusal.file, refusal.reason)
     return _assemble(path, photos, refused, licence)
-
-
-def crop_face(
-    image: NDArray[np.uint8], points5: NDArray[np.float32], size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], float]:
-    """Cuts a square frame around a face so that its five points fall near :data:`FRAME_POINTS`, without rotation.
-
-    Args:
-        image: (H, W, 3) RGB, sRGB-encoded.
-        points5: (5, 2) eye centres, nose tip, mouth corners in pixels.
-        size: side of the frame in pixels.
-
-    Returns:
-        The frame (size, size, 3), the points in it, and the share of it that lies outside the image (black:
-        repeated or mirrored edges raised the similarity of strangers in a recogniser from .09 to .21).
-
-    Raises:
-        FacesError: if the face is too small for that size.
-    """
-    target = np.array(FRAME_POINTS) * size - 0.5
-    turn, _ = similarity(torch.from_numpy(points5).double(), torch.from_numpy(target))
-    scale = float(turn.abs())
-    if scale > LARGEST_ENLARGEMENT:
-        raise FacesError(
-            f"the face is too small: an eye distance of about {0.265 * size / scale:.0f} pixels would be enlarged "
-            f"{scale:.1f} times for frames of {size} pixels (at most {LARGEST_ENLARGEMENT:g})"
-        )
-    shift = target.mean(0) - scale * points5.mean(0)
-    # Sampled at about the resolution of the photo, then averaged over blocks: no aliasing at any reduction.
-    fine = max(1, math.ceil(1 / scale - 0.01))
-    step = 1 / (fine * scale)
-    start = (0.5 / fine - 0.5 - shift) / scale
-    matrix = np.array([[step, 0, start[0]], [0, step, start[1]]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    big = cv2.warpAffine(image, matrix, (size * fine, size * fine), flags=flags, borderMode=cv2.BORDER_CONSTANT)
-    table = srgb_to_linear(torch.arange(256, dtype=torch.float64) / 255).float().numpy()
-    light = table[big].reshape(size, fine, size, fine, 3).mean(axis=(1, 3))
-    frame = (linear_to_srgb(torch.from_numpy(light)) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    corners = (np.array([[-0.5], [size - 0.5]]) - shift) / scale
-    limits = np.array([image.shape[1], image.shape[0]]) - 0.5
-    inside = np.clip(corners, -0.5, limits)
-    covered = float(np.prod(inside[1] - inside[0]) / np.prod(corners[1] - corners[0]))
-    return frame, (points5 * scale + shift).astype(np.float32), 1 - covered
 
 
 def list_people(path: Path) -> dict[str, list[Path]]:
@@ -210,32 +169,17 @@ def _is_photo(file: Path) -> bool:
     return file.is_file() and named_like_photo(file) and not file.name.startswith(".")
 
 
-def _load_photo(file: Path, person: str, size: int, detector: FaceDetector) -> _Photo:
-    image = read_image(file)
-    found = detector.detect(image)
-    if not found:
-        raise FacesError(f"No face was found in {file}; take a photograph that shows the face from the front.")
-    face = _central(found, image)
+def _load_photo(file: Path, person: str, framer: Framer, seen: dict[str, Path]) -> _Photo:
     try:
-        settled = detector.settle(image, face)
-        if turned(settled, face) > MOST_TURNED_DEG:
-            raise FacesError(
-                f"the face is turned by {settled.roll_deg:.0f} degrees, and the detector puts its eyes and mouth at "
-                "wrong places; turn the photograph upright"
-            )
-        frame, points, padding = crop_face(image, face.points5, size)
-    except FacesError as error:
-        raise FacesError(f"{file}: {error}.") from error
-    return _Photo(file, person, frame, points, padding)
-
-
-def _central(found: list[Detection], image: NDArray[np.uint8]) -> Detection:
-    """The largest face that covers the middle of the photograph, else the largest."""
-    middle = np.array([image.shape[1], image.shape[0]]) / 2
-    for face in found:
-        if bool((np.abs(face.box[:2] + face.box[2:] / 2 - middle) <= face.box[2:] / 2).all()):
-            return face
-    return found[0]
+        data = file.read_bytes()
+    except OSError as error:
+        raise FacesError(f"Cannot read {file} ({error.strerror}).") from error
+    framed = framer.framed(file, data)
+    key = hashlib.sha256(framed.image.tobytes()).hexdigest()
+    if key in seen:
+        raise FacesError(f"{file} shows the same picture as {seen[key]}; delete one of them.")
+    seen[key] = file
+    return _Photo(file, person, hashlib.sha256(data).hexdigest(), framed)
 
 
 def _assemble(path: Path, photos: list[_Photo], refused: list[Refusal], licence: str) -> FolderFaces:
@@ -250,18 +194,23 @@ def _assemble(path: Path, photos: list[_Photo], refused: list[Refusal], licence:
     captures: list[int] = []
     for index, number in enumerate(numbers):
         captures.append(numbers[:index].count(number))
-    points5 = torch.from_numpy(np.stack([photo.points5 for photo in photos]))
-    landmarks = torch.full((len(photos), 68, 2), math.nan)
-    for landmark, point in KNOWN_LANDMARKS.items():
-        landmarks[:, landmark] = points5[:, point]
+    framed = [photo.framed for photo in photos]
     faces = FaceSet(
-        images=torch.from_numpy(np.stack([photo.image for photo in photos])).permute(0, 3, 1, 2).contiguous(),
+        images=torch.from_numpy(np.stack([one.image for one in framed])).permute(0, 3, 1, 2).contiguous(),
         identity=torch.tensor(numbers, dtype=torch.int64),
         capture=torch.tensor(captures, dtype=torch.int64),
-        landmarks=landmarks,
+        landmarks=torch.from_numpy(np.stack([one.landmarks for one in framed])),
         source=str(path),
         licence=licence,
         names=names,
     )
-    padding = torch.tensor([photo.padding for photo in photos])
-    return FolderFaces(faces, points5, tuple(photo.file for photo in photos), padding, tuple(refused))
+    apart = torch.tensor([one.apart for one in framed])
+    return FolderFaces(
+        faces,
+        torch.from_numpy(np.stack([one.points5 for one in framed])),
+        tuple(photo.file for photo in photos),
+        torch.tensor([one.padding for one in framed]),
+        tuple(refused),
+        None if bool(apart.isnan().any()) else apart,
+        tuple(photo.sha256 for photo in photos),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -69,6 +69,33 @@ def _counts(parts: Mapping[str, int | float], people: int) -> dict[str, int]:
             f"The split asks for {sum(counts.values())} people ({counts}), but there are {people}; ask for fewer."
         )
     return counts
+
+
+def named_people(text: str, names: Sequence[str]) -> set[str]:
+    """The people that a list such as ``"ann, m0001:m0040"`` names.
+
+    Args:
+        text: Names with commas between them; FIRST:LAST is everybody from FIRST to LAST in alphabetical order.
+        names: Everybody there is.
+
+    Raises:
+        FacesError: If somebody is named who is not there, or a range is empty.
+    """
+    order = sorted(names)
+    found: set[str] = set()
+    for item in (piece.strip() for piece in text.split(",")):
+        first, _, last = (item, "", item) if item in order else item.partition(":")
+        for name in (first, last):
+            if name not in order:
+                raise FacesError(
+                    f"there is no person {name!r} (in {text!r}); they are called {order[0]} to {order[-1]}, and a list "
+                    "is written NAME,NAME or FIRST:LAST."
+                )
+        chosen = order[order.index(first) : order.index(last) + 1]
+        if not chosen:
+            raise FacesError(f"nobody is from {first} to {last} (in {text!r}); name the first one first.")
+        found.update(chosen)
+    return found
 
 
 def image_hashes(faces: FaceSet) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from faces.alignment import similarity
-from faces.folders import FRAME_POINTS, LARGEST_ENLARGEMENT, crop_face
+from faces.framing import FRAME_POINTS, LARGEST_ENLARGEMENT, crop_face
 
 #: Sides of a frame in pixels where the method does not ask for another: the larger one for faces that have the
 #: resolution, since a finer pattern protects better (docs/decisions/0012-photos-of-people.md).
@@ -97,7 +97,7 @@ class Frame:
 
 
 def cut_frame(image: Pixels, points5: NDArray[np.float32], px: int) -> Frame:
-    """The frame of a face, as :func:`faces.folders.crop_face` cuts it, after as many quarter turns as it needs.
+    """The frame of a face, as :func:`faces.framing.crop_face` cuts it, after as many quarter turns as it needs.
 
     Args:
         image: (H, W, 3).

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from faces.folders import FRAME_POINTS
+from faces.framing import FRAME_POINTS
 from faces.protection import Declaration, KnownBlur, Threat
 from faces.samples import linear_to_srgb, srgb_to_linear
 from optics import convolve

@@ -15,7 +15,7 @@ from torch.nn import functional
 from faces.detection import FaceDetector, read_image
 from faces.errors import FacesError
 from faces.face_api import LandmarkNet68, load_landmark_net
-from faces.folders import crop_face
+from faces.framing import crop_face
 from protectors.auxiliary import SIZE_PX, SYNTHETIC, auxiliary_faces
 from protectors.errors import ProtectorError
 

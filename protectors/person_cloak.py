@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from faces.alignment import align
-from faces.folders import FRAME_POINTS
+from faces.framing import FRAME_POINTS
 from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.base import TOP_LEVEL

@@ -18,7 +18,7 @@ cache_app = typer.Typer(help="What is kept between runs: show, prune.", callback
 
 #: Folders of the cache whose files are made again when they are needed. Weight files are not among them: they were
 #: fetched, perhaps on a machine without a network since.
-REMADE = ("evaluation", "faces", "protectors")
+REMADE = ("evaluation", "faces", "photographs", "protectors")
 UNFINISHED = "unfinished"
 _DAY_S = 86_400.0
 #: A younger unfinished file may belong to a process that is still writing it.

@@ -11,10 +11,15 @@ import torch
 
 from faces.detection import Detection, FaceDetector
 from faces.errors import FacesError
-from faces.folders import FRAME_POINTS, crop_face, load_folder
-from faces.samples import FaceSet, five_points, linear_to_srgb, srgb_to_linear
+from faces.face_api import load_landmark_net
+from faces.face_mesh import load_face_mesh
+from faces.folders import load_folder
+from faces.framing import FRAME_POINTS, crop_face
+from faces.landmarks import nme
+from faces.samples import FaceSet, five_points, interocular, linear_to_srgb, srgb_to_linear
 from faces.splits import split_by_identity
 from faces.synthetic import generate
+from faces.truth import LandmarkTruth
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +128,7 @@ def test_bad_photographs_are_collected_with_their_reasons(folder: Path, heads: F
     reasons = {refusal.file.name: refusal.reason for refusal in loaded.refused}
     assert set(reasons) == {"broken.jpg", "wall.png", "0000.png", "single.png"}
     assert "broken.jpg is not a readable image" in reasons["broken.jpg"]
-    assert "No face was found in" in reasons["wall.png"]
+    assert "wall.png: no face was found; take a photograph" in reasons["wall.png"]
     assert "Person_C/0000.png shows the same picture as" in reasons["0000.png"]
     assert "Person_D has 1 usable photographs of 1, but 2 are needed" in reasons["single.png"]
     assert loaded.faces.names == ("Person_A", "Person_B", "Person_C")
@@ -140,7 +145,7 @@ def test_a_photograph_that_lies_turned_is_refused_and_not_taken_askew(
     assert path not in loaded.files
     (reason,) = [refusal.reason for refusal in loaded.refused if refusal.file == path]
     # Where the detector sees nothing at all, it says so.
-    assert "turn the photograph upright" in reason or "No face was found" in reason
+    assert "turn the photograph upright" in reason or "no face was found" in reason
 
 
 def test_kinds_of_photographs_that_cannot_be_read_are_named(folder: Path, detector: FaceDetector) -> None:
@@ -202,3 +207,88 @@ def test_of_several_faces_the_middle_one_counts(tmp_path: Path) -> None:
     loaded = load_folder(tmp_path, 64, detector=_TwoFaces())  # type: ignore[arg-type]
     for found, expected in zip(loaded.faces.images, originals, strict=True):
         np.testing.assert_allclose(found.permute(1, 2, 0).numpy().astype(int), expected, atol=1)
+
+
+@pytest.fixture(scope="module")
+def truth(face_mesh_weights: Path, face_landmark_weights: Path) -> LandmarkTruth:
+    return LandmarkTruth(load_face_mesh(face_mesh_weights), load_landmark_net(face_landmark_weights))
+
+
+def test_two_networks_mark_all_landmarks_near_the_true_ones(
+    folder: Path, heads: FaceSet, detector: FaceDetector, truth: LandmarkTruth
+) -> None:
+    loaded = load_folder(folder, 64, detector=detector, truth=truth)
+    faces = loaded.faces
+    torch.testing.assert_close(five_points(faces.landmarks), loaded.points5, rtol=0, atol=1e-3)
+    assert loaded.apart is not None
+    assert 0.01 < float(loaded.apart.median()) < 0.2
+    # The true landmarks of the heads, brought to the frames by the least-squares scale and shift of all 68 points.
+    order = torch.tensor([k for person in (1, 2, 0) for k in torch.nonzero(heads.identity == person)[:, 0]])
+    true = heads.landmarks[order]
+    centred, goal = true - true.mean(1, keepdim=True), faces.landmarks - faces.landmarks.mean(1, keepdim=True)
+    scale = (centred * goal).sum((1, 2)) / centred.square().sum((1, 2))
+    error = nme(goal, centred * scale[:, None, None], interocular(faces.landmarks))
+    assert float(error.mean()) < 0.08
+
+
+def test_photographs_on_which_the_networks_disagree_are_counted_apart(
+    folder: Path, heads: FaceSet, detector: FaceDetector, truth: LandmarkTruth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = truth.second.landmarks, []
+
+    def shifted(images: torch.Tensor, points5: torch.Tensor) -> torch.Tensor:
+        """The fourth face a third of the eye distance off, as a network answers that sees another face."""
+        calls.append(images)
+        found = real(images, points5)
+        return found + (interocular(found)[:, None, None] / 3 if len(calls) == 4 else 0)
+
+    monkeypatch.setattr(truth.second, "landmarks", shifted)
+    loaded = load_folder(folder, 64, detector=detector, truth=truth)
+    (refusal,) = loaded.refused
+    assert refusal.disagreement
+    assert refusal.file == folder / "Person_B" / "0000.png"
+    assert "two landmark networks put its points 0." in refusal.reason
+    assert len(loaded.faces) == 8
+
+
+def test_frames_are_kept_under_the_content_of_their_files(
+    folder: Path, tmp_path: Path, truth: LandmarkTruth, yunet_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "Person_A" / "broken.jpg").write_bytes(b"no picture")
+    _write(folder / "Person_A" / "wall.png", np.full((80, 80, 3), 90, np.uint8))
+    kept = tmp_path / "kept"
+    first = load_folder(folder, 64, truth=truth, cache=kept)
+    files = sorted(path.name for path in kept.iterdir())
+    # A file that cannot be read is read again; one without a face is remembered.
+    assert len(files) == 10
+    assert all(name.startswith("photo-") for name in files)
+
+    def never(*_: object) -> None:
+        raise AssertionError("the detector was asked again")
+
+    monkeypatch.setattr(FaceDetector, "detect", never)
+    (folder / "Person_A").rename(folder / "Person_Z")
+    again = load_folder(folder, 64, truth=truth, cache=kept)
+    assert again.faces.names == ("Person_B", "Person_C", "Person_Z")
+    order = [*range(3, 9), *range(3)]
+    assert torch.equal(again.faces.images, first.faces.images[order])
+    assert torch.equal(again.faces.landmarks, first.faces.landmarks[order])
+    assert again.sha256 == tuple(first.sha256[k] for k in order)
+    assert again.apart is not None
+    assert first.apart is not None
+    assert torch.equal(again.apart, first.apart[order])
+    assert [refusal.reason for refusal in again.refused] == [
+        refusal.reason.replace("Person_A", "Person_Z") for refusal in first.refused
+    ]
+    # Other settings are other results.
+    with pytest.raises(AssertionError, match="asked again"):
+        load_folder(folder, 48, truth=truth, cache=kept)
+    # A damaged file is made again.
+    (kept / files[0]).write_bytes(b"damaged")
+    with pytest.raises(AssertionError, match="asked again"):
+        load_folder(folder, 64, truth=truth, cache=kept)
+
+
+def test_frames_are_kept_for_the_default_detector_alone(folder: Path, tmp_path: Path, detector: FaceDetector) -> None:
+    with pytest.raises(FacesError, match="leave out either detector or cache"):
+        load_folder(folder, 64, detector=detector, cache=tmp_path)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from faces.errors import FaceFailed
-from faces.folders import FRAME_POINTS
+from faces.framing import FRAME_POINTS
 from faces.protection import Declaration
 from photos.frames import Frame
 from photos.isolation import FACE_STEPS, FaceWork, Failed, Shares

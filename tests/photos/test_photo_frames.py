@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from faces.detection import FaceDetector
 from faces.errors import FacesError
-from faces.folders import FRAME_POINTS, crop_face
+from faces.framing import FRAME_POINTS, crop_face
 from faces.synthetic import generate
 from photos import frames as photo_faces
 from photos.finding import find_faces

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from faces.alignment import align
 from faces.families import load_recogniser
-from faces.folders import FRAME_POINTS
+from faces.framing import FRAME_POINTS
 from protectors import opom
 from protectors.auxiliary import Faces, auxiliary_faces
 from protectors.errors import ProtectorError

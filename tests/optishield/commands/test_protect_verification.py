@@ -16,7 +16,7 @@ from faces import families
 from faces.detection import FaceDetector
 from faces.errors import FacesError
 from faces.families import load_recogniser, matching_from
-from faces.folders import crop_face
+from faces.framing import crop_face
 from faces.protection import Declaration
 from optishield.cli import main
 from photos import protection as photo_protection
