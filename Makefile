@@ -1,6 +1,6 @@
 # make demo           train a phase mask on synthetic faces; the result is a run folder in runs/
 # make test           every check that a change must pass
-# make quick          the fast tests alone
+# make quick          the fast tests alone: under a minute on two free cores
 # make firmware-host  build the reference firmware for this machine
 # make firmware-avr   build it for an ATmega1284P
 # make bench-tools    Debian packages for tests with emulated firmware, cameras and screens (needs root)
