@@ -213,6 +213,11 @@ class TrainMaskConfig(_Section):
     budget: Budget
     seed: int = Field(0, ge=0, lt=2**63)
     faces: str = Field("synthetic", description="'synthetic', or a folder with one folder of photos per person.")
+    tune: str = Field(
+        "",
+        description="Of a folder of photographs, the people who may train, set thresholds and validate: NAME,NAME or "
+        "FIRST:LAST; all others are tested. Empty: by lot.",
+    )
     landmarks: Literal["five", "sixty-eight"] = Field(
         "five", description="Points that decoders find and release; the more, the more they tell about a person."
     )
@@ -227,6 +232,8 @@ class TrainMaskConfig(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.tune and self.faces == "synthetic":
+            raise ValueError(f"tune = {self.tune!r} names people of a folder of photographs; give that folder as faces")
         counts = {"sensor.pixels": (self.sensor.pixels,), "proof.mono_pixels": self.proof.mono_pixels}
         for key, values in counts.items():
             for pixels in values:

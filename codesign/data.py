@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from codesign.config import TrainMaskConfig
-from codesign.errors import CodesignError
+from codesign.real_people import FIRST_REAL, RealPeople, agreement, deal, framing_result, joined, read_real
+from codesign.records import PhotoData
 from evaluation.people import DESIGN_BASE, FIRST_IDENTITY, enrolled, rendered, restore_photos, store_photos
 from evaluation.photos import Photos
-from faces.folders import load_folder
 from faces.samples import FaceSet, five_points
-from faces.splits import check_disjoint, split_by_identity, split_manifest
+from faces.splits import check_disjoint, split_manifest
 from ground.protocols import Progress, RunStore
 
-#: In the order in which a folder of photographs is dealt out.
 PARTS = tuple(FIRST_IDENTITY)
-LEAST_PEOPLE = {"train": 8, "calibration": 4, "validation": 4, "test": 4}
+
+#: File of a run with the hashes of its photographs, by part.
+PHOTO_FILES = "photographs.json"
 
 Part = Photos
 Splits = dict[str, Part]
 
 
 def load_splits(config: TrainMaskConfig, progress: Progress) -> Splits:
+    """The people of a run; see :func:`load_people`."""
+    return load_people(config, progress)[0]
+
+
+def load_people(config: TrainMaskConfig, progress: Progress) -> tuple[Splits, RealPeople | None]:
     """Render or read the people of a run.
 
-    Photographs come with five points of a detector only; their 68 landmarks are unknown (NaN) until a teacher fills
-    them in (:func:`codesign.decoders.teach`).
+    Where the faces are photographs, real people train beside synthetic ones; thresholds, validation and test are real
+    people alone.
+
+    Returns:
+        The parts, and what the folder of photographs held.
 
     Raises:
         CodesignError: If a folder holds too few people.
         FacesError: If the folder cannot be used, or parts overlap.
     """
     share = config.data.gallery_captures / config.data.test_captures
+    real = None
     if config.faces == "synthetic":
         sets = {name: _synthetic(name, config, progress) for name in PARTS}
-        points = {name: five_points(faces.landmarks) for name, faces in sets.items()}
     else:
-        sets, points = _photographs(config, progress)
+        heads = _synthetic("train", config, progress)
+        real = read_real(Path(config.faces), config.optics.scene_px, heads, progress)
+        sets = deal(real, config.tune, config.seed)
+        sets["train"] = joined(heads, sets["train"])
     check_disjoint(sets)
-    return {name: Part(faces, points[name], enrolled(faces, share)) for name, faces in sets.items()}
+    return {name: part_of(faces, share) for name, faces in sets.items()}, real
+
+
+def part_of(faces: FaceSet, share: float) -> Part:
+    """Faces with known landmarks as one part of a split.
+
+    Args:
+        faces: The faces.
+        share: Share of each person's captures that are enrolled.
+    """
+    return Part(faces, five_points(faces.landmarks), enrolled(faces, share))
 
 
 def _synthetic(part: str, config: TrainMaskConfig, progress: Progress) -> FaceSet:
@@ -63,23 +80,6 @@ def _synthetic(part: str, config: TrainMaskConfig, progress: Progress) -> FaceSe
     )
 
 
-def _photographs(config: TrainMaskConfig, progress: Progress) -> tuple[dict[str, FaceSet], dict[str, Tensor]]:
-    with progress.stage("photographs"):
-        folder = load_folder(Path(config.faces), config.optics.scene_px)
-    wanted = {name: float(getattr(config.data, f"{name}_people")) for name in PARTS}
-    total = sum(wanted.values())
-    people = len(torch.unique(folder.faces.identity))
-    need = math.ceil(max(least * total / wanted[name] for name, least in LEAST_PEOPLE.items()))
-    if people < max(need, sum(LEAST_PEOPLE.values())):
-        raise CodesignError(
-            f"{config.faces} holds {people} people with usable photographs, but the split of this configuration needs "
-            f"{max(need, sum(LEAST_PEOPLE.values()))}; add people, or train on synthetic faces and use evaluate-mask."
-        )
-    sets = split_by_identity(folder.faces, {name: value / total for name, value in wanted.items()}, config.seed)
-    points = {name: folder.points5[torch.isin(folder.faces.identity, faces.identity)] for name, faces in sets.items()}
-    return sets, points
-
-
 def store(run: RunStore, splits: Splits) -> None:
     """Leave the faces in the run folder for the worker processes; :func:`restore` reads them."""
     for name, part in splits.items():
@@ -91,11 +91,33 @@ def restore(folder: Path, name: str, source: str = "run") -> Part:
     return restore_photos(folder, f"faces-{name}", source)
 
 
-def with_landmarks(part: Part, landmarks: Tensor) -> Part:
-    """The same faces with other landmarks (N, 68, 2)."""
-    return replace(part, faces=replace(part.faces, landmarks=landmarks.float()))
-
-
 def manifest(splits: Mapping[str, Part]) -> dict[str, dict[str, object]]:
     """What the run writes down about its people; see :func:`faces.splits.split_manifest`."""
     return split_manifest({name: part.faces for name, part in splits.items()})
+
+
+def photo_data(real: RealPeople, splits: Mapping[str, Part], known: int = 0) -> PhotoData:
+    """What a summary says of the photographs.
+
+    Args:
+        real: The photographs.
+        splits: The parts they were dealt to, the test among them.
+        known: People who were left out because a run had trained on them.
+    """
+    test = splits["test"]
+    people = {name: int((part.identity.unique() >= FIRST_REAL).sum()) for name, part in splits.items()}
+    return PhotoData(
+        photographs=len(real.folder.faces),
+        enrolled=int(test.gallery.sum()),
+        left_out=len(real.folder.refused),
+        images_sha256=str(manifest({"test": test})["test"]["images_sha256"]),
+        agreement=agreement(real),
+        framing=framing_result(real, splits["train"].faces),
+        people={name: count for name, count in people.items() if count},
+        known=known,
+    )
+
+
+def photo_files(real: RealPeople, splits: Mapping[str, Part]) -> dict[str, list[str]]:
+    """SHA-256 of the photographs of each part, by which a later judgement knows whom the run has seen."""
+    return {name: real.files_of(part.faces) for name, part in splits.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codesign.config import DecoderConfig
-from codesign.data import Part, with_landmarks
+from codesign.data import Part
 from evaluation.frame_attackers.encoded import channels_last
 from faces.landmarks import (
     HeatmapDecoder,
@@ -226,11 +226,3 @@ def release(decoder: Decoder, camera: EncoderCamera, signals: Tensor, seed: int)
     """Landmarks of one exposure of each capture."""
     frames = reader(camera)(signals, torch.Generator().manual_seed(seed))
     return Released(*decoder.landmarks(frames))
-
-
-def teach(parts: dict[str, Part], teacher: Decoder, camera: EncoderCamera, seed: int) -> dict[str, Part]:
-    """Fill in the landmarks of photographs by a teacher of all 68 that reads sharp, bright frames of them."""
-    return {
-        name: with_landmarks(part, release(teacher, camera, relative_signal(camera, part.faces), seed).landmarks.cpu())
-        for name, part in parts.items()
-    }

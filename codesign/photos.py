@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -20,31 +21,33 @@ from codesign.decoders import Decoder, new_decoder, relative_signal, release
 from codesign.errors import CodesignError
 from codesign.export import channels_at_end, decoded
 from codesign.files import MASK, load_tensors
-from codesign.proof import attack, report_rows
-from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary, PhotoData
-from evaluation import auc_interval, embedding_mean, korn_graubard, rank_trials, score_matrix
+from codesign.proof import attack, judge, report_rows
+from codesign.real_people import FIRST_JUDGED, RealPeople, deal, joined, photo_limits, read_real
+from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary
+from evaluation import auc_interval, embedding_mean, korn_graubard, manifest_hash, rank_trials, score_matrix
 from evaluation.measures.gates import LEAST_PEOPLE
-from evaluation.people import enrolled
-from faces.folders import FolderFaces, load_folder
-from faces.samples import five_points
+from faces.folders import FolderFaces
+from faces.landmarks import released
 from faces.splits import check_disjoint
 from ground.pool import derived_seed, run_jobs
 from ground.protocols import Progress, RunStore
 from sim.camera import EncoderCamera
 
 CAMERAS = ("ours", "clean")
+#: Share of the photographs of each person that is enrolled.
+ENROLLED = 0.5
 #: Arrays of the run's own report that are about the optics and show nobody.
 OPTICS_ARRAYS = ("mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m")
 LIMITS = (
     "The camera is simulated; only the faces are photographs. Photographs bring the blur, light and compression of the "
     "camera that took them.",
-    "Attackers were trained on synthetic heads seen through this camera, as in the run, and meet photographs for the "
-    "first time: one who trains on photographs can be stronger.",
     "One exposure of each photograph: an attacker who averages T exposures has noise lower by the square root of T.",
-    "Rank-1 and the area under the ROC curve only. Thresholds set on synthetic heads are not carried over to "
-    "photographs, and there are too few people to set new ones.",
-    "The error of the decoder is measured against a detector's five points, whose own error is about .05 to .2 of the "
-    "eye distance.",
+)
+UNTUNED = (
+    "Attackers were trained on the people of the run seen through this camera and meet these photographs for the first "
+    "time: one who trains on such photographs can be stronger (--tune).",
+    "Rank-1 and the area under the ROC curve only: thresholds set on other people are not carried over to these "
+    "(--tune sets new ones).",
 )
 
 
@@ -56,12 +59,13 @@ def evaluate_mask(
     seed: int,
     progress: Progress,
     device: torch.device = CPU,
+    tune: str = "",
 ) -> EvaluateMaskSummary:
     """Judge the mask of a finished run on a folder of photographs.
 
-    The attackers of the run are trained again on its synthetic training people, with its budget, and applied to the
-    photographs through the designed mask and through the clean camera. Of each person, the first half of the
-    photographs by file name is enrolled, the others are probes.
+    The attackers of the run are trained again on its training people, with its budget, and applied to the photographs
+    through the designed mask and through the clean camera. Of each person, the first half of the photographs by file
+    name is enrolled, the others are probes. Whoever the run has trained on, or set thresholds with, is left out.
 
     Args:
         run_dir: Folder of a finished training run.
@@ -71,27 +75,29 @@ def evaluate_mask(
         seed: Seed for attackers and exposures.
         progress: Display.
         device: Where everything is computed.
+        tune: People of the folder on whom attackers are trained too, and thresholds are set
+            (:func:`faces.splits.named_people`); all others are tested. "": everybody is tested.
 
     Returns:
         The summary, exploratory below thirty people.
 
     Raises:
-        CodesignError: If the run is not finished, or a file of it is missing or damaged.
+        CodesignError: If the run is not finished, a file of it is missing or damaged, or too few people are there.
         FacesError: If the photographs cannot be used, or somebody on them was trained on.
     """
     config = _finished(run_dir)
-    with progress.stage("photographs") as stage:
-        folder = load_folder(faces_dir, config.optics.scene_px)
-        stage.note(f"{len(folder.faces)} used, {len(folder.refused)} left out")
     splits = _known_people(run_dir, config, progress)
-    check_disjoint({**{name: part.faces for name, part in splits.items()}, "photographs": folder.faces})
-    photos = Part(folder.faces, folder.points5, enrolled(folder.faces, 0.5))
+    heads = splits["train"].faces
+    real, known = _unseen(run_dir, read_real(faces_dir, config.optics.scene_px, heads, progress, FIRST_JUDGED))
+    parts = _parts(splits, real, tune, seed)
+    check_disjoint({name: part.faces for name, part in parts.items()})
+    photos = parts["test"]
     seeded = config.model_copy(update={"seed": seed})
-    parts = {**splits, "test": photos}
     specs = {spec.name: spec for spec in (cameras.ours(seeded), cameras.clean(seeded))}
     try:
         errors = {
-            spec.name: _prepare(run_dir, seeded, spec, parts, result, progress, device) for spec in specs.values()
+            spec.name: _prepare(run_dir, seeded, spec, parts, splits, result, progress, device)
+            for spec in specs.values()
         }
         embeddings = _attack(seeded, specs, result, progress, device)
     finally:
@@ -99,32 +105,59 @@ def evaluate_mask(
         for name in ("work", "proof"):
             shutil.rmtree(result.path / name, ignore_errors=True)
         (result.path / MASK).unlink(missing_ok=True)
-    blocks = {name: _camera_result(errors[name], found, photos) for name, found in embeddings.items()}
+    fmr = config.proof.fmr if tune else None
+    blocks = {name: _camera_result(errors[name], found, parts, fmr) for name, found in embeddings.items()}
     restored = {name: rows["pictures"] for name, rows in embeddings["ours"].items() if "pictures" in rows}
     result.write_tensors("report.safetensors", _arrays(run_dir, seeded, specs, photos, restored, pictures))
-    people = len(torch.unique(folder.faces.identity))
+    facts = data.photo_data(real, parts, known)
     return EvaluateMaskSummary(
         mode="photos",
-        exploratory=people < LEAST_PEOPLE,
+        exploratory=photos.people < LEAST_PEOPLE,
         trained_run=run_dir.resolve().name,
-        identities=people,
-        chance_rank1=1 / people,
+        identities=photos.people,
+        chance_rank1=1 / photos.people,
         nme=blocks["ours"].nme,
         attackers=blocks["ours"].attackers,
         worst_attacker=blocks["ours"].worst_attacker,
         clean=blocks["clean"],
-        verdict=_verdict(errors),
-        limits=(_described(folder, people), *LIMITS),
+        verdict=_verdict(errors, *_own_test(run_dir)),
+        limits=(_described(real.folder, photos), *LIMITS, *(() if tune else UNTUNED), *photo_limits(facts)),
         budget=config.budget,
         seed=seed,
-        data=PhotoData(
-            photographs=len(folder.faces),
-            enrolled=int(photos.gallery.sum()),
-            left_out=len(folder.refused),
-            images_sha256=data.manifest({"photographs": photos})["photographs"]["images_sha256"],
-        ),
-        left_out=tuple(f"{refusal.file.name}: {refusal.reason}" for refusal in folder.refused),
+        data=facts,
+        left_out=tuple(f"{refusal.file.name}: {refusal.reason}" for refusal in real.folder.refused),
     )
+
+
+def _unseen(run_dir: Path, real: RealPeople) -> tuple[RealPeople, int]:
+    """The people whom the run has not seen before its test, and how many others there are."""
+    path = run_dir / data.PHOTO_FILES
+    if not path.is_file():
+        return real, 0
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    seen = {digest for name, digests in stored.items() if name != "test" for digest in digests}
+    faces = real.folder.faces
+    hidden = {
+        faces.names[number]
+        for number, digest in zip(faces.identity.tolist(), real.folder.sha256, strict=True)
+        if digest in seen
+    }
+    if len(hidden) > len(faces.names) - 2:
+        raise CodesignError(
+            f"{run_dir} was trained with {len(hidden)} of the {len(faces.names)} people of {faces.source}, so fewer "
+            "than two are left to be tested; give photographs of other people."
+        )
+    return real.without(hidden), len(hidden)
+
+
+def _parts(splits: Mapping[str, Part], real: RealPeople, tune: str, seed: int) -> dict[str, Part]:
+    """The parts of a judgement: those of the run, and photographs as the test; with ``tune``, in all of them."""
+    if not tune:
+        everybody = real.part(torch.unique(real.folder.faces.identity))
+        return {**splits, "test": data.part_of(everybody, ENROLLED)}
+    sets = deal(real, tune, seed)
+    sets["train"] = joined(splits["train"].faces, sets["train"])
+    return {**splits, **{name: data.part_of(faces, ENROLLED) for name, faces in sets.items()}}
 
 
 def _finished(run_dir: Path) -> TrainMaskConfig:
@@ -157,37 +190,42 @@ def _prepare(
     run_dir: Path,
     config: TrainMaskConfig,
     spec: CameraSpec,
-    parts: dict[str, Part],
+    parts: Mapping[str, Part],
+    splits: Mapping[str, Part],
     result: RunStore,
     progress: Progress,
     device: torch.device,
 ) -> float:
-    """Lay out the files that attackers read, with photographs in the place of the test people.
+    """Lay out the files that attackers read, with photographs in the place of the test people, and wherever else.
 
     Returns:
-        Error of the decoder on the photographs: mean distance of five points over the eye distance, both by detector.
+        Error of the decoder on the photographs of the test.
     """
     state = load_tensors(run_dir / MASK)
     if not result.has(MASK):
-        data.store(result, parts)
+        data.store(result, dict(parts))
         result.write_tensors(MASK, state)
     camera = build(spec, config, state, device)
+    decoder = _decoder(run_dir, config, spec, camera)
+    released = load_tensors(run_dir / "proof" / spec.name / "released.safetensors")
+    signals = {}
     with progress.stage(f"faces through the camera {spec.name}", len(parts)) as stage:
-        signals = {}
         for name, part in parts.items():
-            signals[name] = relative_signal(camera, part.faces).cpu()
+            signal = relative_signal(camera, part.faces)
+            signals[name] = signal.cpu()
+            # The run has released the landmarks of its own people, who come first.
+            own = len(splits[name]) if name == "train" or part is splits.get(name) else 0
+            if own < len(part):
+                seen = release(decoder, camera, signal[own:], derived_seed(config.seed, "release", "photographs", name))
+                for key, found in (("landmarks", seen.landmarks), ("confidence", seen.confidence)):
+                    before = released[f"{key}.{name}"][:own]
+                    released[f"{key}.{name}"] = torch.cat([before, found.cpu()])
+            if name == "test":
+                error = seen.error(part, config.landmarks)
             stage.advance()
     result.write_tensors(f"work/signals-{spec.name}.safetensors", signals)
-    decoder = _decoder(run_dir, config, spec, camera)
-    seen = release(decoder, camera, signals["test"].to(device), derived_seed(config.seed, "release", "photographs"))
-    released = load_tensors(run_dir / "proof" / spec.name / "released.safetensors")
-    landmarks = seen.landmarks.cpu()
-    released |= {"landmarks.test": landmarks, "confidence.test": seen.confidence.cpu()}
     result.write_tensors(f"proof/{spec.name}/released.safetensors", released)
-    truth = parts["test"].points5
-    found = landmarks if config.landmarks == "five" else five_points(landmarks)
-    distance = (found - truth).norm(dim=-1).mean(-1) / (truth[:, 1] - truth[:, 0]).norm(dim=-1)
-    return float(distance.mean())
+    return error
 
 
 def _decoder(run_dir: Path, config: TrainMaskConfig, spec: CameraSpec, camera: EncoderCamera) -> Decoder:
@@ -217,12 +255,18 @@ def _attack(
     return {name: {key: found[name][key] for key in attackers_of(name)} for name in specs}
 
 
-def _camera_result(error: float, embeddings: Mapping[str, Mapping[str, Tensor]], photos: Part) -> CameraResult:
-    """Rank-1 and area under the curve of each attacker of a camera, and the worst of them."""
+def _camera_result(
+    error: float, embeddings: Mapping[str, Mapping[str, Tensor]], parts: Mapping[str, Part], fmr: float | None
+) -> CameraResult:
+    """Figures of each attacker of a camera, and the worst of them; accept rates where thresholds are set at a rate."""
     attackers: dict[str, AttackerResult] = {}
-    gallery, people = photos.gallery, photos.faces.identity
     for name, found in embeddings.items():
-        rows, centre = found["test"], embedding_mean(found["calibration"])
+        if fmr is not None:
+            figures, _, _ = judge(found, parts, fmr, manifest_hash({**data.manifest(parts)}))
+            attackers[name] = AttackerResult.from_json(figures, f"the attacker {name}")
+            continue
+        photos, rows, centre = parts["test"], found["test"], embedding_mean(found["calibration"])
+        gallery, people = photos.gallery, photos.identity
         table = score_matrix(rows[gallery], people[gallery], rows[~gallery], people[~gallery], centre=centre)
         rank1, area = korn_graubard(*rank_trials(table, 1)), auc_interval(table)
         attackers[name] = AttackerResult(
@@ -232,16 +276,28 @@ def _camera_result(error: float, embeddings: Mapping[str, Mapping[str, Tensor]],
     return CameraResult(nme=error, attackers=attackers, worst_attacker=worst)
 
 
-def _verdict(errors: Mapping[str, float]) -> str:
+def _own_test(run_dir: Path) -> tuple[str, CameraResult]:
+    """Which faces the run was tested on, and what its attackers got there from the designed camera."""
+    path = run_dir / "summary.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    row = {key: stored.get(key) for key in ("nme", "attackers", "worst_attacker")}
+    return str(stored.get("mode")), CameraResult.from_json(row, str(path))
+
+
+def _verdict(errors: Mapping[str, float], mode: str, own: CameraResult) -> str:
+    whom = "synthetic heads" if mode == "synthetic" else "photographs"
+    rank1, area = (math.nan if value is None else value for value in (own.worst.rank1, own.worst.auc))
     return (
-        f"The decoder finds eyes, nose and mouth corners with an error of {errors['ours']:.2f} of the eye distance "
-        f"({errors['clean']:.2f} through the clean camera), measured against a detector on the photographs."
+        f"The decoder finds eyes, nose and mouth corners with an error of {errors['ours']:.2f} of the outer eye "
+        f"distance ({errors['clean']:.2f} through the clean camera), measured against a landmark network on the "
+        f"photographs. On the {whom} of its own test the strongest attacker had a rank-1 of {rank1:.2f} and an area of "
+        f"{area:.2f}, among {own.worst.people} people."
     )
 
 
-def _described(folder: FolderFaces, people: int) -> str:
+def _described(folder: FolderFaces, photos: Part) -> str:
     """What was tested, as the first of the limits."""
-    text = f"{len(folder.faces)} photographs of {people} people"
+    text = f"{len(photos)} photographs of {photos.people} people are tested"
     if folder.refused:
         text += f"; {len(folder.refused)} more could not be used (reasons in summary.json under left_out)"
     return (
@@ -266,8 +322,7 @@ def _arrays(
     rows = report_rows(photos)
     scenes = photos.faces.subset(rows).linear()
     arrays["scenes"] = channels_at_end(scenes)
-    if config.landmarks == "five":
-        arrays["landmarks_true"] = photos.points5[rows]
+    arrays["landmarks_true"] = released(photos.faces.landmarks[rows], config.landmarks)
     state = load_tensors(run_dir / MASK)
     for name, spec in specs.items():
         camera = build(spec, config, state)

@@ -359,6 +359,67 @@ class Summary(Record):
         return CameraResult(nme=self.nme, attackers=self.attackers, worst_attacker=self.worst_attacker)
 
 
+class LandmarkAgreement(Record):
+    """How far two networks that know nothing of each other put the five points of photographs apart.
+
+    Attributes:
+        sources: The weights of the two; the points of the first are the ones that errors are measured against.
+        mean: Mean distance, as a share of the outer eye distance, over people.
+        median: Median over photographs.
+        beyond: Distance from which the two count as apart.
+        share_beyond: Share of photographs beyond it.
+        share_beyond_ci95: Its interval over people.
+        people: People of these photographs.
+        photographs: Photographs that were used.
+        left_out: Further photographs, left out because the two disagreed far more.
+    """
+
+    sources: tuple[str, str]
+    mean: Number
+    median: Number
+    beyond: float
+    share_beyond: Number
+    share_beyond_ci95: Limits = NO_LIMITS
+    people: int
+    photographs: int
+    left_out: int
+
+
+class FramingResult(Record):
+    """Mean and standard deviation of size and place of faces in frames, relative to ``faces.framing.FRAME_POINTS``."""
+
+    photographs_size: tuple[float, float]
+    photographs_x: tuple[float, float]
+    photographs_y: tuple[float, float]
+    heads_size: tuple[float, float]
+    heads_x: tuple[float, float]
+    heads_y: tuple[float, float]
+
+
+class PhotoData(Record):
+    """The photographs of a run or of a judgement.
+
+    Attributes:
+        photographs: Photographs that were used.
+        enrolled: Those of tested people that are enrolled.
+        left_out: Photographs that could not be used.
+        images_sha256: Hash over the frames of tested people.
+        agreement: How well their landmarks are known.
+        framing: Whether their frames are like those of synthetic heads.
+        people: People of each part.
+        known: People left out because the run had trained or set thresholds on them.
+    """
+
+    photographs: int
+    enrolled: int
+    left_out: int
+    images_sha256: str
+    agreement: LandmarkAgreement | None = None
+    framing: FramingResult | None = None
+    people: dict[str, int] = {}
+    known: int = 0
+
+
 class TrainMaskSummary(Summary):
     """Result of ``optishield train-mask``: the content of ``summary.json``.
 
@@ -382,6 +443,7 @@ class TrainMaskSummary(Summary):
         findings: The claim itself, condition by condition.
         timing: Seconds.
         history_names: Columns of the array ``history`` of the report.
+        photographs: The photographs, where there are any.
     """
 
     identities: dict[str, int]
@@ -403,20 +465,12 @@ class TrainMaskSummary(Summary):
     findings: dict[str, GateResult]
     timing: Timing
     history_names: tuple[str, ...] = ()
+    photographs: PhotoData | None = None
 
     @property
     def people(self) -> int:
         """People of the test."""
         return self.identities["test"]
-
-
-class PhotoData(Record):
-    """The photographs that a camera was judged on."""
-
-    photographs: int
-    enrolled: int
-    left_out: int
-    images_sha256: str
 
 
 class EvaluateMaskSummary(Summary):

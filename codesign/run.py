@@ -20,20 +20,21 @@ from codesign.attackers import attackers_of, in_job_order
 from codesign.cameras import CPU, CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
-from codesign.decoders import Decoder, augmented, relative_signal, release, teach, train_decoder
 from codesign.errors import CodesignError
 from codesign.export import write_model, write_report_arrays
 from codesign.files import MASK, load_checked, sha256
 from codesign.photos import evaluate_mask
+from codesign.real_people import check_folder
 from codesign.records import TrainMaskSummary
 from codesign.starts import Designer
 from codesign.summary import assemble, floor_errors
 from evaluation import manifest_hash
 from faces import weights
+from faces.truth import SOURCES
 from ground.devices import stay_on
 from ground.pool import derived_seed, run_jobs, threads
 from ground.protocols import Progress, RunStore
-from sim.camera import EncoderCamera, MaskPsf
+from sim.camera import MaskPsf
 
 __all__ = ["evaluate_mask", "train_mask"]
 
@@ -77,7 +78,7 @@ def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, devi
     _check_mask(config, run)
     stay_on(run, device.type)
     _check_early(config)
-    information, splits = _faces(config, run, progress, device)
+    information, splits = _faces(config, run, progress)
     design = _design(config, run, splits, progress, device)
     our = _fixed_cameras(config, run, progress, device)
     _matched_cameras(config, run, our, progress, device)
@@ -116,7 +117,9 @@ def _check_early(config: TrainMaskConfig) -> None:
         build(family.at(family.worst), config)
     weights.verify("sface")
     if config.faces != "synthetic":
-        weights.verify("yunet")
+        check_folder(Path(config.faces), config.tune)
+        for name in ("yunet", *SOURCES):
+            weights.verify(name)
 
 
 def _once(run: RunStore, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
@@ -130,14 +133,13 @@ def _once(run: RunStore, name: str, work: Callable[[], Mapping[str, Any]]) -> di
     return done or {}
 
 
-def _faces(
-    config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device
-) -> tuple[dict[str, Any], Splits]:
+def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[dict[str, Any], Splits]:
     def work() -> dict[str, Any]:
-        splits = data.load_splits(config, progress)
-        information: dict[str, Any] = {"teacher_nme": None}
-        if config.faces != "synthetic":
-            splits, information["teacher_nme"] = _taught(config, splits, progress, device)
+        splits, real = data.load_people(config, progress)
+        information: dict[str, Any] = {"photographs": None}
+        if real is not None:
+            information["photographs"] = data.photo_data(real, splits).to_json()
+            run.write_json(data.PHOTO_FILES, data.photo_files(real, splits))
         data.store(run, splits)
         described = data.manifest(splits)
         run.write_json("data.json", described)
@@ -145,24 +147,6 @@ def _faces(
 
     information = _once(run, "faces", work)
     return information, {name: data.restore(run.path, name) for name in data.PARTS}
-
-
-def _taught(config: TrainMaskConfig, splits: Splits, progress: Progress, device: torch.device) -> tuple[Splits, float]:
-    """Landmarks of photographs from a teacher that was trained on synthetic heads in front of the clean camera."""
-    heads = data.load_splits(config.model_copy(update={"faces": "synthetic"}), progress)
-    camera = build(clean(config), config, device=device)
-    with progress.stage("teacher of landmarks"):
-        teacher = _teacher(camera, heads, config)
-        seed = derived_seed(config.seed, "teacher")
-        seen = release(teacher, camera, relative_signal(camera, heads["validation"].faces), seed)
-        return teach(splits, teacher, camera, seed), seen.error(heads["validation"], "sixty-eight")
-
-
-def _teacher(camera: EncoderCamera, splits: Splits, config: TrainMaskConfig) -> Decoder:
-    signals, landmarks = augmented(camera, splits["train"].faces, derived_seed(config.seed, "augmentation"))
-    seed = derived_seed(config.seed, "teacher", "decoder")
-    steps = config.decoder.steps
-    return train_decoder(camera, signals, landmarks, config.decoder, "sixty-eight", seed=seed, steps=steps)
 
 
 def _design(

@@ -13,6 +13,7 @@ from codesign.cameras import baselines, build, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
 from codesign.proof import scores
+from codesign.real_people import photo_limits
 from codesign.records import (
     AblationResult,
     AttackerResult,
@@ -25,6 +26,7 @@ from codesign.records import (
     Gaps,
     GateResult,
     Noise,
+    PhotoData,
     Round,
     Source,
     Timing,
@@ -113,9 +115,12 @@ def assemble(
         gates=gates,
         findings=findings,
         timing=_timing(run, cameras, floors),
+        photographs=PhotoData.from_json(information["photographs"], "the photographs of the run")
+        if information.get("photographs")
+        else None,
         **_physics(config, run),
     )
-    return summary.model_copy(update={"limits": tuple(_limits(config, information, summary))})
+    return summary.model_copy(update={"limits": tuple(_limits(config, summary))})
 
 
 def _measured(value: float | None) -> float:
@@ -307,7 +312,7 @@ def judgement(
     return gates, findings
 
 
-def _limits(config: TrainMaskConfig, information: Mapping[str, Any], summary: TrainMaskSummary) -> list[str]:
+def _limits(config: TrainMaskConfig, summary: TrainMaskSummary) -> list[str]:
     found = [
         "Simulation only: no mask was made and no light was measured.",
         "One exposure of each face: an attacker who averages T frames of a still face lowers the noise by sqrt(T).",
@@ -319,10 +324,7 @@ def _limits(config: TrainMaskConfig, information: Mapping[str, Any], summary: Tr
     if config.faces == "synthetic":
         found.append("Synthetic heads: people who never lived; evaluate-mask judges the mask on photographs.")
     else:
-        found.append(
-            "Teacher landmarks: the 68 points of the photographs come from a decoder trained on synthetic heads "
-            f"(error there {information['teacher_nme']:.3f}), so landmark errors are differences from the teacher."
-        )
+        found += photo_limits(summary.photographs)
     found.append(
         "Landmarks are not found equally well in all faces: the error is "
         + ", ".join(f"{_measured(value):.3f} in the {name} third" for name, value in summary.nme_by_light.items())

@@ -63,6 +63,10 @@ def train_mask(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed for all random numbers (default: 0).")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder (default: a new one in runs/).")] = None,
     faces: Annotated[str | None, typer.Option(metavar="synthetic|DIR", help="Faces to train and judge with.")] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="PEOPLE", help="Of DIR, who may train and set thresholds: NAME,NAME or FIRST:LAST."),
+    ] = None,
     config: ConfigFile = None,
     sets: Sets = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run folder.")] = None,
@@ -84,7 +88,7 @@ def train_mask(
     if faces is not None and faces != "synthetic":
         faces = str(photo_folder(Path(faces)))
     base = stored_config(resume, TrainMaskConfig) if resume is not None and budget is None else None
-    resolved = budgeted(budget, config, sets, base, seed=seed, faces=faces, workers=workers)
+    resolved = budgeted(budget, config, sets, base, seed=seed, faces=faces, tune=tune, workers=workers)
     seeds = {"seed": resolved.seed}
     chosen = chosen_device(device)
     if resume is not None:
@@ -110,6 +114,9 @@ def evaluate_mask(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of train-mask.")],
     faces: Annotated[Path, typer.Option(metavar="DIR", help="Photographs, one folder a person.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the result (default: in runs/).")] = None,
+    tune: Annotated[
+        str, typer.Option(metavar="PEOPLE", help="Who also trains attackers and sets thresholds, and is not tested.")
+    ] = "",
     pictures: Annotated[bool, typer.Option("--pictures", help="Put the photographs into the report.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")] = 0,
     device: Device = DeviceName.cpu,
@@ -134,7 +141,7 @@ def evaluate_mask(
     from codesign.run import evaluate_mask as job
 
     progress = choose_progress(quiet=quiet)
-    summary = job(run, faces, result, pictures, seed, progress, chosen)
+    summary = job(run, faces, result, pictures, seed, progress, chosen, tune)
     _finish(result, summary, json_output=json_output, pictures=pictures)
 
 

@@ -22,7 +22,13 @@ Train = Callable[..., int]
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory, sface_weights: Path, yunet_weights: Path) -> Iterator[Path]:
+def cache(
+    tmp_path_factory: pytest.TempPathFactory,
+    sface_weights: Path,
+    yunet_weights: Path,
+    face_mesh_weights: Path,
+    face_landmark_weights: Path,
+) -> Iterator[Path]:
     """$OPTISHIELD_CACHE with room for faces; all weights are linked in, since it stays until the last test has run."""
     folder = tmp_path_factory.mktemp("cache")
     (folder / "weights").symlink_to(sface_weights.parent)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from codesign.config import TrainMaskConfig
+from optishield.cli import main
 from tests.codesign.conftest import SMALL, Train, draw_album
 
 # Whole runs take longer than the usual limit when the machine is busy.
@@ -43,11 +44,36 @@ def test_a_folder_of_photographs_trains_a_mask(tmp_path: Path, train: Train, cro
     assert train(out, "--faces", str(crowd), "--set", "proof.unet_steps=1") == 0
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["mode"] == "photos"
-    assert summary["identities"] == {"train": 8, "calibration": 4, "validation": 4, "test": 4}
+    # Real people train beside the synthetic ones, and are alone everywhere else.
+    assert summary["identities"] == {"train": 16, "calibration": 4, "validation": 4, "test": 4}
+    found = summary["photographs"]
+    assert found["people"] == {"train": 8, "calibration": 4, "validation": 4, "test": 4}
+    assert found["photographs"] + found["left_out"] == 60
+    agreement = found["agreement"]
+    assert agreement["sources"] == ["face-mesh", "face-landmark-68"]
+    assert 0 < agreement["median"] < 0.2
+    assert agreement["people"] == 20
     assert summary["config"]["faces"] == str(crowd)
-    assert any("Teacher landmarks" in line for line in summary["limits"])
+    assert any("Nobody marked the photographs by hand" in line for line in summary["limits"])
+    # Judged on the same folder, only those are shown to it whom it has not trained on.
+    judged = tmp_path / "judged"
+    assert main(["evaluate-mask", str(out), "--faces", str(crowd), "--out", str(judged), "--quiet"]) == 0
+    again = json.loads((judged / "summary.json").read_text(encoding="utf-8"))
+    assert (again["identities"], again["data"]["known"]) == (4, 16)
     # Photographs are left in no file of the run: its working files are gone, and its report shows curves.
     assert not (out / "work").exists()
+
+
+def test_some_people_of_a_folder_set_thresholds_for_the_others(tmp_path: Path, finished: Path, crowd: Path) -> None:
+    out = tmp_path / "judged"
+    words = ["--faces", str(crowd), "--tune", "Person_0:Person_5", "--out", str(out), "--quiet"]
+    assert main(["evaluate-mask", str(finished), *words]) == 0
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    # Person_0, 1, 10 to 19, 2 to 5, in alphabetical order.
+    assert summary["data"]["people"] == {"train": 8, "calibration": 4, "validation": 4, "test": 4}
+    assert summary["identities"] == 4
+    assert all("tar_at_fmr_0.1" in row for row in summary["attackers"].values())
+    assert not any("--tune" in line for line in summary["limits"])
 
 
 def test_smallest_split_is_that_of_the_test_settings() -> None:

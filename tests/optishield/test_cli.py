@@ -145,7 +145,7 @@ def test_evaluation_shows_photographs_only_when_asked(
     install_job: Any, capsys: Any, words: list[str], pictures: bool
 ) -> None:
     def judge(
-        run_dir: Path, faces_dir: Path, result: Any, pictures: bool, seed: int, progress: Any, device: Any
+        run_dir: Path, faces_dir: Path, result: Any, pictures: bool, seed: int, progress: Any, device: Any, tune: str
     ) -> EvaluateMaskSummary:
         # A job that forgets to leave out the pictures must not matter.
         generator = torch.Generator().manual_seed(seed)
@@ -158,17 +158,18 @@ def test_evaluation_shows_photographs_only_when_asked(
                 "mask_height_m": height,
             },
         )
-        return photo_summary(trained_run=run_dir.name, verdict=f"{faces_dir.name}: {pictures}.", seed=seed)
+        return photo_summary(trained_run=run_dir.name, verdict=f"{faces_dir.name}, {tune}: {pictures}.", seed=seed)
 
     install_job(train, judge)
     assert main(["train-mask", "--out", "trained", "--quiet"]) == 0
     Path("photos").mkdir()
     capsys.readouterr()
-    assert main(["evaluate-mask", "trained", "--faces", "photos", "--seed", "4", "--json", "--quiet", *words]) == 0
+    words = ["--faces", "photos", "--tune", "a:b", "--seed", "4", "--json", "--quiet", *words]
+    assert main(["evaluate-mask", "trained", *words]) == 0
     summary = json.loads(capsys.readouterr().out)
     page = Path(summary.pop("report")).read_text()
     assert Path(summary.pop("run"), "environment.json").is_file()
-    assert (summary["trained_run"], summary["verdict"], summary["seed"]) == ("trained", f"photos: {pictures}.", 4)
+    assert (summary["trained_run"], summary["verdict"], summary["seed"]) == ("trained", f"photos, a:b: {pictures}.", 4)
     assert ("scene, face 1" in page) is pictures
 
 
