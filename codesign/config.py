@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from codesign.baselines import NAMES as BASELINES
+from ground.settings import Section
 
 Budget = Literal["smoke", "quick", "standard", "full"]
 #: Materials that a mask can be made of, by their names in ``optics.materials`` (which needs torch).
@@ -42,16 +43,11 @@ Wavelength = Annotated[float, Field(gt=1e-7, lt=2e-5)]
 PixelCount = Annotated[int, Field(ge=8, le=64)]
 
 
-class _Section(BaseModel):
-    # A number that is not finite is never meant: it would end the run later, with other words.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 #: No camera has a shorter length or a flatter relief: a smaller number is a slip of the unit and fails much later.
 _SHORTEST_M, _LOWEST_RELIEF_M = 1e-6, 1e-9
 
 
-class OpticsConfig(_Section):
+class OpticsConfig(Section):
     """Geometry that every camera of a run shares."""
 
     focal_length_m: float = Field(4e-3, ge=_SHORTEST_M, le=1)
@@ -70,7 +66,7 @@ class OpticsConfig(_Section):
     pupil_samples: int = Field(270, ge=32, le=2048)
 
 
-class FieldStopConfig(_Section):
+class FieldStopConfig(Section):
     """Elliptical opening in front of the sensor, in shares of the window; see ``optics.FieldStop``."""
 
     enabled: bool = Field(True, description="false takes the stop away: every pixel sees light.")
@@ -81,7 +77,7 @@ class FieldStopConfig(_Section):
     edge: float = Field(0.03, gt=0, lt=1, description="Softness of the rim, share of the half axes.")
 
 
-class SensorConfig(_Section):
+class SensorConfig(Section):
     """A sensor and its exposure, given as the photo-electrons that a white surface makes in one pixel."""
 
     pixels: PixelCount = Field(description="Pixels across the window; must divide optics.scene_px.")
@@ -113,7 +109,7 @@ class SensorConfig(_Section):
         return self
 
 
-class MaskConfig(_Section):
+class MaskConfig(Section):
     """The surface to be designed."""
 
     kind: Literal["free-form", "zernike"] = "free-form"
@@ -124,7 +120,7 @@ class MaskConfig(_Section):
     start_spread: float = Field(0.02, ge=0, le=100, description="Spread of the random start; 0 starts flat.")
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """How many people, and how many captures of each."""
 
     train_people: int = Field(ge=8, le=_PEOPLE)
@@ -142,7 +138,7 @@ class DataConfig(_Section):
         return self
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """Co-training of mask, decoder and adversaries."""
 
     starts: int = Field(ge=1, le=1000, description="Random starts; validation people decide which one is kept.")
@@ -179,7 +175,7 @@ class TrainingConfig(_Section):
     checkpoint_every: int = Field(50, ge=1, le=_STEPS)
 
 
-class DecoderConfig(_Section):
+class DecoderConfig(Section):
     """The heatmap decoder that every camera gets: same network, same steps."""
 
     steps: int = Field(ge=1, le=_STEPS)
@@ -188,7 +184,7 @@ class DecoderConfig(_Section):
     rate: float = Field(3e-3, gt=0, le=1)
 
 
-class ProofConfig(_Section):
+class ProofConfig(Section):
     """Fresh attackers and baselines after the optics are frozen."""
 
     baselines: tuple[BaselineName, ...]
@@ -207,7 +203,7 @@ class ProofConfig(_Section):
     fmr: float = Field(0.01, gt=0, lt=1)
 
 
-class TrainMaskConfig(_Section):
+class TrainMaskConfig(Section):
     """Everything that decides the result of ``optishield train-mask``."""
 
     budget: Budget

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ground.settings import Section
 
 Tier = Literal["smoke", "standard", "full"]
 Preset = Literal["S1", "S2"]
@@ -18,12 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Photos = Annotated[int, Field(ge=1, le=_CAPTURES)]
 
 
-class _Section(BaseModel):
-    # A number that is not finite is never meant: it would end the evaluation later, with other words.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PeopleConfig(_Section):
+class PeopleConfig(Section):
     """How many people in each part, and how many photographs of each."""
 
     train_people: int = Field(ge=4, le=_PEOPLE, description="The attacker's own, to train on.")
@@ -47,7 +44,7 @@ class PeopleConfig(_Section):
         return self
 
 
-class ScoringConfig(_Section):
+class ScoringConfig(Section):
     """At which settings embeddings are scored. Scoring is cheap: nothing here makes a picture anew."""
 
     alphas: tuple[Rate, ...] = Field(
@@ -59,7 +56,7 @@ class ScoringConfig(_Section):
     )
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     """Everything that decides the result of ``optishield evaluate``."""
 
     tier: Tier

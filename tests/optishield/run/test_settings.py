@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -110,6 +111,30 @@ def test_the_example_in_an_error_is_a_setting_that_the_command_takes(model: Any,
         load_config(model, base=start("smoke"), sets=["nothing"])
     shown = re.findall(r"--set (\S+)\.$", str(caught.value))
     assert load_config(model, base=start("smoke"), sets=shown)
+
+
+@pytest.mark.parametrize("value", ["true", "[true]", "[0.5, false]"])
+@pytest.mark.parametrize(
+    ("model", "start"), [(TrainMaskConfig, TrainMaskConfig.for_budget), (EvaluateConfig, EvaluateConfig.for_tier)]
+)
+def test_true_and_false_pass_for_no_number(model: Any, start: Any, value: str) -> None:
+    refused = []
+    for key, _ in known_keys(model):
+        try:
+            config = load_config(model, base=start("smoke"), sets=[f"{key}={value}"])
+        except ConfigError as error:
+            refused += [key] if "true and false are no numbers; give a number" in str(error) else []
+        else:
+            # The other keys take text, or are switches.
+            assert functools.reduce(getattr, key.split("."), config) in (value, True)
+    numbers = [key for key, kind in known_keys(model) if "int" in str(kind) or "float" in str(kind)]
+    assert refused == numbers
+    assert len(refused) > 10
+
+
+def test_a_switch_in_a_section_still_takes_true_and_false() -> None:
+    config = load_config(TrainMaskConfig, base=TrainMaskConfig.for_budget("smoke"), sets=["sensor.colour=true"])
+    assert config.sensor.colour is True
 
 
 def test_the_field_stop_can_be_taken_away_by_option_and_by_file(tmp_path: Path) -> None:
