@@ -93,6 +93,8 @@ class GenicamFeed:
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
+            # Ctrl-C at a terminal is for whoever started it, who ends it then.
+            start_new_session=True,
         )
         self._process = process
         line = process.stdout.readline().strip() if process.stdout else ""
@@ -228,8 +230,18 @@ def _die(failure: sys.UnraisableHookArgs) -> None:
     os._exit(1)
 
 
+def _tell(line: str) -> None:
+    """A line for whoever started this program; where nobody is left to read it, the program ends."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # At once, because the interpreter would try to write again at its end.
+        os._exit(0)
+
+
 def main(arguments: list[str]) -> int:
-    """The camera as a program; it ends when its standard input does."""
+    """The camera as a program; it ends quietly when whoever started it does, also by SIGKILL."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("serial")
     parser.add_argument("--seed", type=int, default=0)
@@ -251,14 +263,14 @@ def main(arguments: list[str]) -> int:
     try:
         camera = _Camera(wanted.serial, world, firmware, wanted.left, wanted.description)
     except DeviceError as error:
-        sys.stdout.write(f"{error}\n")
+        _tell(str(error))
         return 1
     camera.set_rate(wanted.rate_hz)
     camera.set_lost(wanted.lost)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    _tell("ready")
     sys.stdin.read()
-    return 0
+    # At once, because a frame that is being filled would miss the files that go with whoever started it.
+    os._exit(0)
 
 
 if __name__ == "__main__":

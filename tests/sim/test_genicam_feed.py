@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +74,30 @@ def test_exposure_set_through_genicam_reaches_the_photons_and_a_pulled_plug_is_s
         assert frame.settings == last.settings
         assert camera.grab(10.0).frame_id == frame.frame_id + 1
         camera.close()
+
+
+def test_the_camera_ends_quietly_when_whoever_started_it_is_gone() -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-m", "sim.bench.genicam_feed", "OS01"]
+    # As after SIGKILL: the pipes have lost their other ends, here before it is ready, then after that.
+    nobody, output = os.pipe()
+    os.close(nobody)
+    try:
+        early = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(output)
+    assert (early.returncode, early.stderr) == (0, b"")
+    late = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    assert (late.returncode, late.stdout, late.stderr) == (0, b"ready\n", b"")
+
+
+def test_ctrl_c_at_the_terminal_is_not_for_the_camera() -> None:
+    with GenicamFeed("OS01") as feed:
+        assert feed._process is not None
+        assert os.getsid(feed._process.pid) != os.getsid(0)
 
 
 def test_lost_packets_are_told_and_no_damaged_frame_is_passed_on() -> None:
