@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from faces.errors import FaceFailed
+from faces.folders import FRAME_POINTS
 from faces.protection import Enrolling, Protector
-from ground.errors import GroundError, describe_os_error
+from ground.errors import GroundError, describe_os_error, one_line
 from ground.files import write_new
 from ground.parse import json_of
 from photos.errors import PhotoError
@@ -122,14 +125,14 @@ def _short(value: object) -> str:
 
 
 def enrolled(enrolment: Enrolment, path: Path) -> Protector:
-    """The protector, ready for the person.
+    """The protector, ready for the person, whom it knows as number 0.
 
     Args:
         enrolment: What :func:`read_enrolment` gave.
         path: Its file, for errors.
 
     Raises:
-        PhotoError: The method is made otherwise today, or does not take what was kept.
+        PhotoError: The method is made otherwise today, or cannot protect a photo with what was kept.
         ProtectorError: There is no such method.
     """
     protector = make_protector(enrolment.method)
@@ -142,4 +145,25 @@ def enrolled(enrolment: Enrolment, path: Path) -> Protector:
         cast(Enrolling, protector).enrol(enrolment.kept)
     except (RuntimeError, IndexError, TypeError) as error:
         raise PhotoError(f"{path} holds something that {enrolment.method} did not make; {_AGAIN}") from error
+    _try(protector, enrolment.px, path)
     return protector
+
+
+def _try(protector: Protector, px: int, path: Path) -> None:
+    """Protect a picture of nobody, so that an enrolment of other people or frames is refused before any photo.
+
+    Raises:
+        PhotoError: It cannot be done.
+    """
+    pixels = torch.rand(1, 3, px, px, generator=torch.Generator().manual_seed(0))
+    points5 = pixels.new_tensor(FRAME_POINTS)[None] * px - 0.5
+    try:
+        protector.protect(pixels, points5, torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0))
+    except FaceFailed:
+        # That is about this picture; a face may do better.
+        return
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        raise PhotoError(
+            f"{path} does not fit photos of one person in frames of {px} pixels ({one_line(str(error)).rstrip('.')}); "
+            f"{_AGAIN}"
+        ) from error
