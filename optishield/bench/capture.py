@@ -39,6 +39,13 @@ def take(folder: Path, drivers: Mapping[str, Driver], operator: str, *, quiet: b
                 if there_are_keys:
                     progress.note("keys: p pauses, r or Enter goes on, q stops")
                 return capture(session)
-    except (KeyboardInterrupt, BridgeError):
-        say(f"what was taken is kept; continue with: optishield bench resume {folder} --operator {operator!r}")
+    except KeyboardInterrupt as interrupt:
+        why = str(interrupt) or "interrupted"
+        raise KeyboardInterrupt(f"{why}; {_go_on(folder, operator)}") from interrupt
+    except BridgeError:
+        say(_go_on(folder, operator))
         raise
+
+
+def _go_on(folder: Path, operator: str) -> str:
+    return f"what was taken is kept; continue with: optishield bench resume {folder} --operator {operator!r}"

@@ -169,9 +169,8 @@ def evaluate(
             progress=progress,
             device=str(chosen),
         )
-    except KeyboardInterrupt:
-        say(f"interrupted; continue with: optishield evaluate --resume {run.path}")
-        raise
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"interrupted; continue with: optishield evaluate --resume {run.path}") from interrupt
     _finish(run, summary, json_output)
 
 

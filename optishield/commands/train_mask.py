@@ -21,7 +21,6 @@ from optishield.console import (
     end_on_unmet,
     photo_folder,
     print_json,
-    say,
 )
 from optishield.devices import DeviceName
 from optishield.errors import UsageError
@@ -104,9 +103,8 @@ def train_mask(
         progress.note(f"run folder: {run.path}")
     try:
         summary = job(resolved, run, resume=resume is not None, progress=progress, device=chosen)
-    except KeyboardInterrupt:
-        say(f"interrupted; continue with: optishield train-mask --resume {run.path}")
-        raise
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"interrupted; continue with: optishield train-mask --resume {run.path}") from interrupt
     _finish(run, summary, json_output=json_output, pictures=True)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from optishield.cli import app, main
+from optishield.cli import main
+from optishield.commands.root import app
 from tests.optishield.jobs import raising
 from tests.optishield.summaries import photo_summary
 

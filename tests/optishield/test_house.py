@@ -233,7 +233,7 @@ def test_documented_commands_exist(name: str) -> None:
     from typer.main import get_command
 
     from codesign.config import TrainMaskConfig
-    from optishield.cli import app
+    from optishield.commands.root import app
     from optishield.run.settings import known_keys
 
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
