@@ -208,6 +208,9 @@ def _attackers(given: Sequence[str] | None) -> list[str] | None:
 
 def _encoder(run: Path, config: EvaluateConfig) -> str:
     """The protector that stands for the optics of a run, on frames as large as those of this evaluation."""
+    from optishield.run.folder import check_stages
+
+    check_stages(run)
     size = config.people.size_px
     return f"optical-encoder:run={run.resolve()}" + ("" if size == 128 else f",px={size}")
 

@@ -128,9 +128,10 @@ def evaluate_mask(
     faces = photo_folder(faces)
     from codesign.config import TrainMaskConfig
     from optishield.progress import choose_progress
-    from optishield.run.folder import RunFolder, stored_config
+    from optishield.run.folder import RunFolder, check_stages, stored_config
 
     trained = stored_config(run, TrainMaskConfig)
+    check_stages(run)
     chosen = chosen_device(device)
     result = RunFolder.create(
         verb="evaluate-mask", slug=run.name, config=trained, command=sys.argv, seeds={"seed": seed}, out=out

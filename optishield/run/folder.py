@@ -36,7 +36,7 @@ from ground.jsonable import json_bytes, plain
 from ground.parse import json_of
 from optishield.errors import RunError
 from optishield.run.environment import describe_environment
-from optishield.run.markers import Marker, check_file, check_presence, disk, read_json
+from optishield.run.markers import Marker, check_file, check_hash, check_presence, disk, parse_json, read_json
 from optishield.run.settings import differing_keys, load_config, write_config
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RunFolder:
             RunError: The folder is missing, or another run writes to it.
         """
         self._path = path
-        self._written: set[str] = set()
+        self._written: dict[str, str] = {}
         with disk(path):
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             self._release = weakref.finalize(self, os.close, handle)
@@ -167,7 +167,7 @@ class RunFolder:
                 "drop those options, or start a new run without --resume."
             )
         run = cls(path)
-        run._check_stages()
+        check_stages(path)
         run._drop_leftovers()
         number = 1
         while run.has(f"environment-resume-{number}.json"):
@@ -187,24 +187,26 @@ class RunFolder:
             raise RunError(f"{stage!r} cannot name a stage; use letters, digits, dot, dash and underscore.")
         return self._path / STAGES / f"{stage}.json"
 
-    def _finished(self) -> dict[Path, Marker]:
-        """The finished stages by their files."""
-        return {path: Marker.read(path) for path in sorted((self._path / STAGES).glob("*.json"))}
+    def _noted(self, name: str) -> tuple[str | None, str]:
+        """The hash of a file that was written, where it is known, and what to do about one that is damaged."""
+        stages = ((_again(marker), stage) for marker, stage in _finished(self._path).items() if name in stage.files)
+        advice, sha256 = next(
+            ((advice, stage.files[name]) for advice, stage in stages), ("resume the run, which writes it again.", None)
+        )
+        return self._written.get(name, sha256), advice
 
-    def _check_stages(self) -> None:
-        """Look at what finished stages wrote, so that a damaged file does not end the run hours later.
+    def _read(self, name: str) -> tuple[Path, bytes, str]:
+        """A file, its content as it was written, and what to do about one that is damaged.
 
-        A file that is no longer there may have been taken away by a later stage; whoever reads it says so.
+        Raises:
+            RunError: The file is missing or another one.
         """
-        for marker, stage in self._finished().items():
-            for path in map(self._inside, stage.files):
-                if path.exists():
-                    check_file(path, _again(marker))
-
-    def _advice(self, name: str) -> str:
-        """What to do about a file that is missing or damaged."""
-        written = (_again(marker) for marker, stage in self._finished().items() if name in stage.files)
-        return next(written, "resume the run, which writes it again.")
+        path, (sha256, advice) = self._inside(name), self._noted(name)
+        check_presence(path, advice)
+        with disk(path):
+            data = path.read_bytes()
+        check_hash(path, hashlib.sha256(data).hexdigest(), sha256, advice)
+        return path, data, advice
 
     def mark_stage(self, name: str, result: Mapping[str, Any] | None = None) -> None:
         """Declare a stage done, after the metrics logged so far have reached the disk.
@@ -224,7 +226,7 @@ class RunFolder:
                 finally:
                     os.close(handle)
         marker = self._marker(name)
-        files = sorted(file for file in self._written if self._inside(file).is_file())
+        files = {file: sha256 for file, sha256 in sorted(self._written.items()) if self._inside(file).is_file()}
         finished = Marker(plain(dict(result or {}), marker.name), size, files)
         self.write_json(f"{STAGES}/{marker.name}", finished.to_json())
         self._written.clear()
@@ -276,7 +278,7 @@ class RunFolder:
         metrics = self._path / METRICS
         if not metrics.exists():
             return
-        keep = max((stage.metrics_bytes for stage in self._finished().values()), default=0)
+        keep = max((stage.metrics_bytes for stage in _finished(self._path).values()), default=0)
         with disk(metrics):
             os.truncate(metrics, min(keep, metrics.stat().st_size))
 
@@ -296,7 +298,7 @@ class RunFolder:
         with disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data)
-        self._written.add(name)
+        self._written[name] = hashlib.sha256(data).hexdigest()
         return path
 
     def write_text(self, name: str, text: str) -> Path:
@@ -316,9 +318,10 @@ class RunFolder:
         """Load a JSON file of this folder.
 
         Raises:
-            RunError: The file is missing or is not JSON.
+            RunError: The file is missing, is not JSON, or not what the run wrote.
         """
-        return read_json(self._inside(name), self._advice(name))
+        path, data, advice = self._read(name)
+        return parse_json(path, data, advice)
 
     def write_tensors(
         self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
@@ -339,25 +342,48 @@ class RunFolder:
         """Load a safetensors file of this folder onto the CPU.
 
         Raises:
-            RunError: The file is missing or damaged.
+            RunError: The file is missing, damaged, or not what the run wrote.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        path, advice = self._inside(name), self._advice(name)
-        check_presence(path, advice)
-        with disk(path):
-            data = path.read_bytes()
+        path, data, advice = self._read(name)
         try:
             return load(data)
         except SafetensorError as error:
             raise RunError(f"{path} is damaged ({error}); {advice}") from error
 
     def _inside(self, name: str) -> Path:
-        relative = PurePosixPath(name)
-        if not name or relative.is_absolute() or ".." in relative.parts:
-            raise RunError(f"{name!r} does not name a file inside the run folder; use a relative path without '..'.")
-        return self._path / relative
+        return _inside(self._path, name)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    relative = PurePosixPath(name)
+    if not name or relative.is_absolute() or ".." in relative.parts:
+        raise RunError(f"{name!r} does not name a file inside the run folder; use a relative path without '..'.")
+    return folder / relative
+
+
+def check_stages(path: Path) -> None:
+    """Look at what the finished stages of a run wrote, so that nothing rests on a file that was damaged or changed.
+
+    A file that is no longer there may have been taken away by a later stage; whoever reads it says so.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        RunError: A file is not the one that the run wrote, or a marker was edited.
+    """
+    for marker, stage in _finished(path).items():
+        for name, sha256 in stage.files.items():
+            if (file := _inside(path, name)).exists():
+                check_file(file, sha256, _again(marker))
+
+
+def _finished(path: Path) -> dict[Path, Marker]:
+    """The finished stages of a run by their markers."""
+    return {marker: Marker.read(marker) for marker in sorted((path / STAGES).glob("*.json"))}
 
 
 def stored_config(path: Path, model: type[Model]) -> Model:

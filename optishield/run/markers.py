@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,21 +25,21 @@ class Marker:
     Attributes:
         result: What the stage returned; values of JSON.
         metrics_bytes: Length of the metrics when it ended.
-        files: Names of the files that it wrote.
+        files: SHA-256 of each file that it wrote, by name; None in markers of earlier versions.
     """
 
     result: dict[str, Any]
     metrics_bytes: int
-    files: Sequence[str] = ()
+    files: Mapping[str, str | None]
 
     def to_json(self) -> dict[str, Any]:
         """The marker with a hash of itself, so that a later change is seen."""
-        value = {"result": self.result, "metrics_bytes": self.metrics_bytes, "files": list(self.files)}
+        value = {"result": self.result, "metrics_bytes": self.metrics_bytes, "files": dict(self.files)}
         return {**value, _SEAL: _seal(value)}
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a marker; those of earlier versions have neither a hash nor names of files.
+        """Read a marker; those of earlier versions have no hashes, or no names of files either.
 
         Raises:
             RunError: The file is no marker, or was changed after the stage ended.
@@ -50,13 +50,15 @@ class Marker:
             not isinstance(value, dict)
             or not isinstance(value.get("result"), dict)
             or not isinstance(value.get("metrics_bytes"), int)
-            or not isinstance(value.get("files", []), list)
+            or not isinstance(value.get("files", []), (list, dict))
         ):
             raise RunError(f"{path} does not describe a finished stage; {advice}")
         seal = value.pop(_SEAL, None)
         if seal is not None and seal != _seal(value):
             raise RunError(f"{path} was changed after the stage ended; undo the change, or {advice}")
-        return cls(value["result"], value["metrics_bytes"], [str(name) for name in value.get("files", [])])
+        files = value.get("files", [])
+        hashes = files if isinstance(files, dict) else dict.fromkeys(map(str, files))
+        return cls(value["result"], value["metrics_bytes"], hashes)
 
 
 def _seal(value: Mapping[str, Any]) -> str:
@@ -77,23 +79,38 @@ def read_json(path: Path, advice: str) -> Any:
     check_presence(path, advice)
     with disk(path):
         data = path.read_bytes()
+    return parse_json(path, data, advice)
+
+
+def parse_json(path: Path, data: bytes, advice: str) -> Any:
+    """The value of a JSON file from its content; see :func:`read_json`.
+
+    Raises:
+        RunError: It is not JSON.
+    """
     try:
         return json_of(data, f"{path} is damaged: it")
     except GroundError as error:
         raise RunError(f"{str(error).rstrip('.')}; {advice}") from error
 
 
-def check_file(path: Path, advice: str) -> None:
-    """See whether a file is whole as far as that can be told at once: JSON is read, of safetensors the header.
+def check_file(path: Path, sha256: str | None, advice: str) -> None:
+    """See whether a file is the one that was written.
 
     Args:
-        path: The file; one of another kind only has to be there.
+        path: The file.
+        sha256: Its hash when it was written. None, of a run of an earlier version: of JSON the text is read, of
+            safetensors the header, and a file of another kind only has to be there.
         advice: What to do about a damaged file, as the end of a sentence.
 
     Raises:
-        RunError: The file is missing or damaged.
+        RunError: The file is missing, damaged or another one.
     """
     check_presence(path, advice)
+    if sha256 is not None:
+        with disk(path), path.open("rb") as file:
+            check_hash(path, hashlib.file_digest(file, "sha256").hexdigest(), sha256, advice)
+        return
     if path.suffix == ".json":
         read_json(path, advice)
     if path.suffix == ".safetensors":
@@ -104,6 +121,16 @@ def check_file(path: Path, advice: str) -> None:
                 pass
         except SafetensorError as error:
             raise RunError(f"{path} is damaged ({error}); {advice}") from error
+
+
+def check_hash(path: Path, found: str, sha256: str | None, advice: str) -> None:
+    """Compare the hash of a file with the one that was noted when it was written, if any.
+
+    Raises:
+        RunError: They differ.
+    """
+    if sha256 not in (None, found):
+        raise RunError(f"{path} is not what the run wrote (its SHA-256 differs); {advice}")
 
 
 def check_presence(path: Path, advice: str) -> None:

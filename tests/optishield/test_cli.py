@@ -140,6 +140,38 @@ def test_schema_describes_every_section(install_job: Any, capsys: Any) -> None:
     assert {schema["properties"][name]["$ref"].rpartition("/")[2] for name in sections} <= schema["$defs"].keys()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train-mask", "--resume", "trained"],
+        ["evaluate-mask", "trained", "--faces", "photos", "--out", "judged"],
+        ["evaluate", "--tier", "smoke", "--run", "trained", "--out", "judged"],
+    ],
+)
+def test_one_flipped_bit_in_a_finished_run_is_noticed(install_job: Any, capsys: Any, words: list[str]) -> None:
+    def designing(config: Any, run: Any, **rest: Any) -> Any:
+        if run.stage_done("design") is None:
+            run.write_tensors("mask.safetensors", {"height": torch.zeros(4, 4)})
+            run.mark_stage("design")
+        return train(config, run, **rest)
+
+    def unreached(*args: Any) -> Any:
+        raise AssertionError("a damaged run was used")
+
+    install_job(designing, unreached)
+    assert main(["train-mask", "--out", "trained", "--quiet"]) == 0
+    mask = Path("trained/mask.safetensors")
+    data = mask.read_bytes()
+    mask.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    Path("photos").mkdir()
+    capsys.readouterr()
+    assert main([*words, "--quiet"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("optishield: error: trained/mask.safetensors is not what the run wrote (its SHA-256 differs)")
+    assert not Path("judged").exists()
+
+
 @pytest.mark.parametrize(("words", "pictures"), [([], False), (["--pictures"], True)])
 def test_evaluation_shows_photographs_only_when_asked(
     install_job: Any, capsys: Any, words: list[str], pictures: bool

@@ -24,7 +24,7 @@ from ground.protocols import RunStore
 from optishield.errors import RunError
 from optishield.run import folder as runs
 from optishield.run.environment import describe_environment
-from optishield.run.folder import RunFolder, stored_config
+from optishield.run.folder import RunFolder, check_stages, stored_config
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -230,24 +230,64 @@ def test_a_marker_may_be_laid_out_anew_and_one_of_an_earlier_version_is_read(
         ("mask.safetensors", lambda data: data[:20], "is damaged"),
         ("mask.safetensors", lambda data: b"", "is damaged"),
         ("mask.safetensors", lambda data: pickle.dumps({"height": [0.0]}), "is damaged"),
+        ("mask.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]), None),
         ("facts.json", lambda data: data[:-3], "is damaged"),
+        ("facts.json", lambda data: data.replace(b"0.5", b"0.7"), None),
+        ("picture.png", lambda data: bytes([data[0] ^ 128]) + data[1:], None),
     ],
 )
+@pytest.mark.parametrize("earlier", [False, True])
 def test_damaged_files_of_a_finished_stage_are_refused_at_once(
-    make: Any, settings: Any, tmp_path: Path, name: str, damage: Any, message: str
+    make: Any, settings: Any, tmp_path: Path, name: str, damage: Any, message: str | None, earlier: bool
 ) -> None:
     run = make(out=tmp_path / "r")
     run.write_tensors("mask.safetensors", {"height": torch.zeros(4, 4)})
     run.write_json("facts.json", {"loss": 0.5})
+    run.write_bytes("picture.png", b"\x89PNG")
     run.mark_stage("design")
+    if earlier:
+        # Versions before this one noted names alone, so only what can be told from the file itself is seen.
+        marker = run.path / "stages" / "design.json"
+        told = json.loads(marker.read_text())
+        del told["sha256"]
+        marker.write_text(json.dumps({**told, "files": list(told["files"])}))
     run.close()
     path = run.path / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(
-        RunError,
-        match=rf"{name} {message}.* put it back, or delete .*design\.json, and the stage that wrote",
-    ):
+    if earlier and message is None:
+        _resume(run.path, settings()).close()
+        return
+    said = message if earlier else r"is not what the run wrote \(its SHA-256 differs\)"
+    wanted = rf"{name} {said}.* put it back, or delete .*design\.json, and the stage that wrote"
+    with pytest.raises(RunError, match=wanted):
+        check_stages(run.path)
+    with pytest.raises(RunError, match=wanted):
         _resume(run.path, settings())
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_file_that_changed_since_it_was_written_is_not_read(make: Any, tmp_path: Path, marked: bool) -> None:
+    run = make(out=tmp_path / "r")
+    run.write_tensors("mask.safetensors", {"height": torch.zeros(4, 4)})
+    run.write_json("facts.json", {"loss": 0.5})
+    if marked:
+        run.mark_stage("design")
+    for name, read in (("mask.safetensors", run.read_tensors), ("facts.json", run.read_json)):
+        read(name)
+        data = (run.path / name).read_bytes()
+        (run.path / name).write_bytes(data[:-2] + bytes([data[-2] ^ 2]) + data[-1:])
+        with pytest.raises(RunError, match=rf"{name} is not what the run wrote \(its SHA-256 differs\);"):
+            read(name)
+
+
+def test_a_stage_that_runs_again_may_write_another_file(make: Any, settings: Any, tmp_path: Path) -> None:
+    run = make(out=tmp_path / "r")
+    for number in range(2):
+        run.write_json("facts.json", {"number": number})
+        assert run.read_json("facts.json") == {"number": number}
+        run.mark_stage("count")
+    run.close()
+    assert _resume(run.path, settings()).read_json("facts.json") == {"number": 1}
 
 
 def test_files_that_a_later_stage_took_away_or_a_stopped_one_left_do_not_end_a_run(
