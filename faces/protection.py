@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from faces.errors import FacesError
+
 
 class Threat(StrEnum):
     """What a protector claims to prevent."""
@@ -155,6 +157,36 @@ class Protector(Protocol):
     def target(self) -> Target | None:
         """The people whom protected photos should resemble, or None when there are none."""
         ...
+
+
+@runtime_checkable
+class NeedsPixels(Protocol):
+    """A protector that takes photos only from some side on; optional."""
+
+    @property
+    def least_px(self) -> int:
+        """Smallest side S of the photos that its settings take."""
+        ...
+
+
+def check_side(protector: Protector, px: int) -> None:
+    """See whether a protector takes photos of a side, before any photo is touched.
+
+    Args:
+        protector: The method with its settings.
+        px: Side of the photos in pixels.
+
+    Raises:
+        FacesError: It is made for others.
+    """
+    name, side = protector.declaration.name, protector.photo_px
+    if side is not None and side != px:
+        raise FacesError(f"{name} is made for photos of {side} pixels, and these have {px}; set px={px} in its name.")
+    if isinstance(protector, NeedsPixels) and protector.least_px > px:
+        raise FacesError(
+            f"{name} with the settings {dict(protector.declaration.settings)} takes photos of {protector.least_px} "
+            f"pixels or more, and these have {px}; change its settings."
+        )
 
 
 @runtime_checkable

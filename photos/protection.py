@@ -10,7 +10,7 @@ import torch
 
 from faces.detection import FaceDetector
 from faces.errors import FacesError
-from faces.protection import Protector
+from faces.protection import Protector, check_side
 from ground.protocols import Progress
 from ground.text import printable
 from photos.errors import PhotoError
@@ -86,6 +86,7 @@ class PhotoProtection:
         self._about, self._detector = protector.declaration, detector
         self._work = FaceWork(protector, seed, person, torch.device("cpu") if device is None else device)
         self._px = px if px is not None else protector.photo_px
+        check_side(protector, self._px or FRAME_PX)
         self._alone, self._keep, self._copy = person is not None, keep, copy_faceless
         self._verifier = verifier
 

@@ -19,6 +19,7 @@ from protectors.base import TOP_LEVEL, PhotoProtector, with_given
 from protectors.canvas import linf_levels
 from protectors.descent import check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.noise_message import unpack
 from protectors.surrogates import Surrogates
 from protectors.trained import Weights, trained
@@ -300,3 +301,5 @@ def _check(search: Search, training: Training) -> None:
     for name in ("step_levels", "batch", "people", "captures", "epochs", "width"):
         if counts[name] < 1:
             raise ProtectorError(f"apf takes {name} >= 1, got {counts[name]}.")
+        check_largest("apf", **{name: counts[name]})
+    check_largest("apf", universal=training.universal)

@@ -87,6 +87,7 @@ class PhotoProtector(ABC):
         about: the declaration without settings.
         chunk: photos that :meth:`change` gets at most; bounds memory.
         photo_px: side of the photos it is made for, or None for any.
+        least_px: smallest side of photos that these settings take.
         declaration: the declaration with its settings.
         blur: the optics that an attacker may know.
         target: the people whom protected photos should resemble.
@@ -97,6 +98,7 @@ class PhotoProtector(ABC):
     about: ClassVar[Declaration]
     chunk: int = 64
     photo_px: int | None = None
+    least_px: int = 1
     declaration: Declaration
     blur: KnownBlur | None = None
     target: Target | None = None
@@ -172,6 +174,11 @@ class PhotoProtector(ABC):
             raise ProtectorError(
                 f"{name} is made for photos of {self.photo_px} pixels, got {images.shape[-1]}; "
                 f"set px={images.shape[-1]} in its name, or resize the photos."
+            )
+        if images.shape[-1] < self.least_px:
+            raise ProtectorError(
+                f"{name} takes photos of {self.least_px} pixels or more with the settings "
+                f"{dict(self.declaration.settings)}, got {images.shape[-1]}; change them, or give larger photos."
             )
         if count and not (float(images.detach().amin()) >= 0 and float(images.detach().amax()) <= 1):
             raise ProtectorError(

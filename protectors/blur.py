@@ -14,6 +14,7 @@ from faces.samples import linear_to_srgb, srgb_to_linear
 from optics import convolve
 from protectors.base import ROUNDING_SD, PhotoProtector
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from sim.camera import gaussian_psf
 
 #: Eye distance of a frame as a share of its width, for all photos alike: a blur that followed each face would have no
@@ -51,6 +52,7 @@ class GaussianBlur(PhotoProtector):
             raise ProtectorError(f"gaussian-blur takes 0 < sd <= 2 eye distances, got {sd:g}.")
         if px < 8:
             raise ProtectorError(f"gaussian-blur takes photos of px >= 8 pixels, got {px}.")
+        check_largest("gaussian-blur", px=px)
         super().__init__((), sd=sd, px=px)
         self.photo_px = px
         sd_px = sd * EYE_DISTANCE * px

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from protectors.canvas import Canvas
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.views import diverse, seen
 
 #: Value to be raised, (N,), of photos (N, 3, S, S) and their points (N, 5, 2).
@@ -101,6 +102,7 @@ def check_iteration(name: str, *, steps: int, eot: int = 0, diversity: float = 0
     """
     if steps < 1:
         raise ProtectorError(f"{name} takes steps >= 1, got {steps}.")
+    check_largest(name, steps=steps)
     if not 0 <= eot <= 64:
         raise ProtectorError(f"{name} takes eot from 0 (none) to 64 views a step, got {eot}.")
     if not 0 <= diversity <= 1:

@@ -24,6 +24,7 @@ from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.canvas import Canvas, linf_levels
 from protectors.descent import check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.surrogates import Surrogates
 from protectors.views import seen
 
@@ -157,8 +158,9 @@ class Dfpp(PhotoProtector):
     ) -> None:
         check_iteration("dfpp", steps=steps, eot=eot)
         for name, weight in (("structure", structure), ("makeup", makeup), ("residual", residual)):
-            if not 0 <= weight < math.inf:
+            if not weight >= 0:
                 raise ProtectorError(f"dfpp takes {name} >= 0, got {weight:g}.")
+            check_largest("dfpp", **{name: weight})
         if reference is not None and palette is not None:
             raise ProtectorError(f"dfpp takes palette={palette} or reference={reference}; leave one of them out.")
         palette = next(iter(parts.PALETTES)) if palette is None else palette

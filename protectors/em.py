@@ -17,6 +17,7 @@ from protectors.canvas import linf_levels
 from protectors.classifiers import Trainer, face_classifier, shuffled
 from protectors.descent import Climb, check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.person import PersonProtector, person_mean
 from protectors.unlearnable import FILL, Crowd, auxiliary_key, check_training, cropped, crowd, random_crops
 
@@ -138,6 +139,7 @@ class Em(PersonProtector):
             raise ProtectorError(
                 f"em takes train_batches >= 1 and rounds >= 1, got {self._train_batches} and {rounds}."
             )
+        check_largest("em", train_batches=self._train_batches, rounds=rounds)
         if not 0 < self._stop_error < 1:
             raise ProtectorError(f"em takes stop_error as a share between 0 and 1, got {self._stop_error:g}.")
         super().__init__(

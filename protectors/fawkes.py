@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from protectors.base import TOP_LEVEL, PhotoProtector, refuse, whole_levels, wit
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.person import person_mean
 from protectors.similarity import GAUSSIAN_WINDOW, dssim
 from protectors.surrogates import Surrogates
@@ -172,10 +172,11 @@ class Fawkes(PhotoProtector):
         check_region(region)
         if not 0 < self._dssim < 0.5:
             raise ProtectorError(f"fawkes takes dssim between 0 and .5, got {self._dssim:g}.")
-        if not 0 < self._rate < math.inf:
+        if not self._rate > 0:
             raise ProtectorError(f"fawkes takes rate > 0, got {self._rate:g}.")
         if people < 1:
             raise ProtectorError(f"fawkes needs people >= 1 to choose a target among, got {people}.")
+        check_largest("fawkes", rate=self._rate, people=people)
         self._levels = self._preset.levels if budget == "native" else linf_levels(budget, 1.0)
         self._surrogates, self._eot, self._region = Surrogates(surrogates), eot, region
         targeted = self._preset.targeted

@@ -16,6 +16,7 @@ from protectors.base import TOP_LEVEL, PhotoProtector, refuse
 from protectors.canvas import Canvas, linf_levels
 from protectors.descent import check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.similarity import ssim
 from protectors.surrogates import Surrogates
 from protectors.trained import Weights, trained
@@ -147,6 +148,7 @@ class FeedForward(PhotoProtector):
         ):  # fmt: skip
             if given < least:
                 raise ProtectorError(f"feed-forward takes {name} >= {least}, got {given}.")
+        check_largest("feed-forward", batch=batch, people=people, captures=captures, width=width)
         names = Surrogates(surrogates).names
         self._training = Training(
             surrogates=surrogates, levels=linf_levels(budget, NATIVE_LEVELS / TOP_LEVEL), ssim=ssim, margin=margin,

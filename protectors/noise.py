@@ -9,6 +9,7 @@ from faces.protection import Declaration, Threat
 from protectors import drawing
 from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 
 
 class Noise(PhotoProtector):
@@ -47,6 +48,8 @@ class Noise(PhotoProtector):
             raise ProtectorError(f"noise takes linf from 1/{TOP_LEVEL} (one level of a file) to 1, got {linf:g}.")
         if l2 is not None and not l2 > 0:
             raise ProtectorError(f"noise takes l2 > 0, got {l2:g}.")
+        if l2 is not None:
+            check_largest("noise", l2=l2)
         super().__init__((), linf=linf, l2=l2)
         self._linf, self._l2 = linf, l2
 

@@ -20,6 +20,7 @@ from faces.protection import Declaration, KnownBlur, Threat
 from faces.samples import linear_to_srgb, srgb_to_linear
 from protectors.base import ROUNDING_SD, PhotoProtector
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.resampling import area_matrix, area_resample
 from sim.camera import METERED_GREY, Exposure
 from sim.errors import SimError
@@ -82,6 +83,7 @@ class OpticalEncoder(PhotoProtector):
     def __init__(self, *, run: Path, px: int = 128) -> None:
         if px < 8:
             raise ProtectorError(f"optical-encoder takes photos of px >= 8 pixels, got {px}.")
+        check_largest("optical-encoder", px=px)
         stored = load_camera(run)
         super().__init__((), camera=stored.content_hash, px=px)
         self.photo_px = px

@@ -19,6 +19,7 @@ from protectors.base import TOP_LEVEL
 from protectors.canvas import Canvas, linf_levels
 from protectors.descent import Climb, check_iteration, unit_l2
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.person import PersonProtector, whole_people
 from protectors.surrogates import Surrogates
 
@@ -119,6 +120,7 @@ class PersonCloak(PersonProtector):
             raise ProtectorError(f"person-cloak takes 1 to 64 masks, got {masks}.")
         if not apart >= 0:
             raise ProtectorError(f"person-cloak takes apart >= 0, got {apart:g}.")
+        check_largest("person-cloak", apart=apart)
         self._surrogates = Surrogates(surrogates)
         super().__init__(
             self._surrogates.names,

@@ -9,6 +9,7 @@ from faces.protection import Declaration, Threat
 from faces.samples import linear_to_srgb, srgb_to_linear
 from protectors.base import PhotoProtector
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.resampling import area_resample
 
 
@@ -18,10 +19,10 @@ class Pixelate(PhotoProtector):
     Where cells do not end between two pixels, the pixel that they share shows the mean of both.
 
     Args:
-        cells: squares across the frame, at most the pixels of the photo; about a quarter of them lie between the eyes.
+        cells: squares across the frame, at most its pixels; about a quarter of them lie between the eyes.
 
     Raises:
-        ProtectorError: If there is no cell.
+        ProtectorError: If there is no cell, or are more than any photo has pixels.
     """
 
     about = Declaration(
@@ -37,18 +38,11 @@ class Pixelate(PhotoProtector):
     def __init__(self, *, cells: int = 16) -> None:
         if cells < 1:
             raise ProtectorError(f"pixelate takes cells >= 1, got {cells}.")
+        check_largest("pixelate", cells=cells)
         super().__init__((), cells=cells)
-        self._cells = cells
+        self._cells = self.least_px = cells
 
     def change(self, images: Tensor, points5: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
-        """Mosaics; see :meth:`PhotoProtector.change`.
-
-        Raises:
-            ProtectorError: If the photos have fewer pixels than the mosaic has cells.
-        """
+        """Mosaics; see :meth:`PhotoProtector.change`."""
         side = images.shape[-1]
-        if self._cells > side:
-            raise ProtectorError(
-                f"a mosaic of {self._cells} cells does not fit photos of {side} pixels; set cells to {side} or less."
-            )
         return linear_to_srgb(area_resample(area_resample(srgb_to_linear(images), self._cells), side))

@@ -248,6 +248,8 @@ def _value(name: str, parameter: Parameter, text: str) -> Any:
         value = parameter.kind(text)
     except ValueError as error:
         raise ProtectorError(f"{parameter.name} of {name} must be {_KINDS[parameter.kind]}, got {text!r}.") from error
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ProtectorError(f"{parameter.name} of {name} must be a whole number below 2^63; give less.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ProtectorError(f"{parameter.name} of {name} must be a finite number, got {text!r}.")
     return value

@@ -19,6 +19,7 @@ from protectors.canvas import Canvas, linf_levels
 from protectors.classifiers import Trainer, face_classifier, shuffled
 from protectors.descent import check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.unlearnable import FILL, auxiliary_key, check_training, cropped, crowd, random_crops
 
 _LOG = logging.getLogger(__name__)
@@ -133,6 +134,9 @@ class Rem(PhotoProtector):
             raise ProtectorError(
                 f"rem takes train_steps >= 1 and update_every >= 1, got {self._train_steps} and {self._update_every}."
             )
+        check_largest(
+            "rem", attack_steps=self._attack_steps, train_steps=self._train_steps, update_every=self._update_every
+        )
         super().__init__(
             (),
             preset=preset, budget=budget, steps=self._steps, eot=self._eot, attack_steps=self._attack_steps,

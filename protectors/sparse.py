@@ -18,6 +18,7 @@ from protectors.base import TOP_LEVEL, PhotoProtector
 from protectors.canvas import Canvas, check_region, linf_levels
 from protectors.descent import Climb, Objective, check_iteration
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.surrogates import Surrogates
 
 #: Most pixels for which evolution is chosen where nothing is said.
@@ -90,6 +91,7 @@ class Sparse(PhotoProtector):
         check_iteration("sparse", steps=steps)
         if population < 4:
             raise ProtectorError(f"sparse takes a population >= 4 (a child has three parents), got {population}.")
+        check_largest("sparse", pixels=pixels, population=population)
         check_region(region)
         self._surrogates, self._region = Surrogates(surrogates), region
         super().__init__(

@@ -17,6 +17,7 @@ from protectors.base import TOP_LEVEL, PhotoProtector, with_given
 from protectors.canvas import FACE_SIDE, Canvas, check_region, linf_levels
 from protectors.descent import check_iteration, unit_l2, unit_mean
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 from protectors.surrogates import Surrogates
 from protectors.views import seen
 
@@ -130,7 +131,7 @@ class TipIm(PhotoProtector):
         self._step = chosen.reach * self._levels / self._steps if step is None else step
         if not 0 < self._step <= TOP_LEVEL:
             raise ProtectorError(f"tip-im takes step above 0 and up to {TOP_LEVEL} levels, got {self._step:g}.")
-        if not 0 <= self._gamma < math.inf:
+        if not self._gamma >= 0:
             raise ProtectorError(f"tip-im takes gamma >= 0, got {self._gamma:g}.")
         if batch < 1:
             raise ProtectorError(f"tip-im takes batch >= 1 photos, got {batch}.")
@@ -138,6 +139,7 @@ class TipIm(PhotoProtector):
             raise ProtectorError(f"tip-im takes affine from 0 (none) to 1, got {self._affine:g}.")
         if people < 1:
             raise ProtectorError(f"tip-im needs people >= 1 to lead photos to, got {people}.")
+        check_largest("tip-im", gamma=self._gamma, batch=batch, people=people)
         self._surrogates, self._eot, self._region = Surrogates(surrogates), eot, region
         self._working, self.target = target_people(targets, people=people, captures=1)
         super().__init__(

@@ -13,6 +13,7 @@ from protectors import drawing
 from protectors.auxiliary import SYNTHETIC, auxiliary_faces
 from protectors.canvas import Canvas
 from protectors.errors import ProtectorError
+from protectors.largest import check_largest
 
 #: Side of a random crop as a share of the photo, drawn uniformly.
 CROP = (0.6, 1.0)
@@ -128,3 +129,4 @@ def check_training(name: str, *, classes: int, resolution: int) -> None:
         raise ProtectorError(f"{name} takes classes >= 2, since nobody can be told apart alone, got {classes}.")
     if resolution < 16:
         raise ProtectorError(f"{name} takes a classifier of resolution >= 16 pixels, got {resolution}.")
+    check_largest(name, classes=classes, resolution=resolution)

@@ -49,7 +49,7 @@ def enroll(
     import torch
 
     from faces.detection import FaceDetector
-    from faces.protection import Enrolling, Watched
+    from faces.protection import Enrolling, Watched, check_side
     from optishield.progress import choose_progress
     from photos.enrolments import Enrolment, write_enrolment
     from photos.frames import FRAME_PX
@@ -63,6 +63,7 @@ def enroll(
     if not isinstance(protector, Enrolling):
         raise ConfigError(f"{name} cannot keep what it learns of a person, so it cannot enrol; choose another method.")
     px = protector.photo_px or FRAME_PX
+    check_side(protector, px)
     computing = chosen_device(device)
     progress = choose_progress(quiet=quiet)
     frames, refused = _frames(photos, FaceDetector(), px, progress)

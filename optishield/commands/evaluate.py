@@ -219,6 +219,7 @@ def _refuse_early(config: EvaluateConfig) -> None:
     """Find what would stop the run in its last hour: unknown names, absent packages, absent weights."""
     from evaluation.image_attackers import attacker_names
     from faces.families import recogniser_names
+    from faces.protection import check_side
     from protectors.registry import make_protector
 
     _known("attacker", config.attackers, attacker_names())
@@ -227,7 +228,7 @@ def _refuse_early(config: EvaluateConfig) -> None:
     if config.engine == Engine.dask:
         _package("distributed", "the engine dask needs Dask", "dask")
     for name in config.protectors:
-        make_protector(name)
+        check_side(make_protector(name), config.people.size_px)
     if config.faces != "synthetic":
         from faces.folders import list_people
 

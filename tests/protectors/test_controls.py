@@ -105,7 +105,7 @@ def test_cells_that_share_a_pixel_share_it_evenly() -> None:
 def test_mosaic_as_fine_as_the_photo_is_the_photo() -> None:
     images = levels(1, 20)
     assert torch.equal(protected(Pixelate(cells=20), images), images)
-    with pytest.raises(ProtectorError, match=r"mosaic of 21 cells does not fit photos of 20 pixels"):
+    with pytest.raises(ProtectorError, match=r"photos of 21 pixels or more .*'cells': '21'.*, got 20"):
         protected(Pixelate(cells=21), images)
 
 

@@ -139,6 +139,29 @@ def test_wrong_names_are_answered_with_right_ones(spec: str, words: str) -> None
         make_protector(spec)
 
 
+def _numbers() -> list[tuple[str, Parameter]]:
+    return [
+        (name, parameter) for name in names() for parameter in registered(name).parameters
+        if parameter.kind in (int, float)
+    ]  # fmt: skip
+
+
+def test_methods_of_the_program_have_many_numbers() -> None:
+    assert len({name for name, _ in _numbers()}) >= 15
+    assert len(_numbers()) > 60
+
+
+@pytest.mark.parametrize("value", ["1000000000", "1e9", "1" + "0" * 20, "1" + "0" * 4500, "1e300", "-1000000000"])
+@pytest.mark.parametrize(
+    ("name", "parameter"), [pytest.param(*row, id=f"{row[0]}-{row[1].name}") for row in _numbers()]
+)
+def test_a_number_that_cannot_be_meant_is_refused_before_any_photo(name: str, parameter: Parameter, value: str) -> None:
+    needed = "run=none," if name == "optical-encoder" else ""
+    with pytest.raises(ProtectorError, match=rf"\b{parameter.name}\b") as caught:
+        make_protector(f"{name}:{needed}{parameter.name}={value}")
+    assert len(str(caught.value)) < 250
+
+
 def test_package_adds_a_protector(package: Path) -> None:
     register(package, "cloak = cloak_kit:Cloak")
     assert names()[-1] == "cloak"

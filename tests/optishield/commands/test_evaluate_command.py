@@ -286,6 +286,22 @@ def test_photographs_without_a_folder_for_each_person_are_refused_before_a_run_f
     assert calls == [] and not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("pixelate:cells=113", "pixelate with the settings {'cells': '113'} takes photos of 113 pixels or more, and"),
+        ("gaussian-blur:px=64", "gaussian-blur is made for photos of 64 pixels, and these have 112; set px=112 in"),
+    ],
+)
+def test_photographs_of_a_side_that_a_protector_does_not_take_are_refused_before_a_run_folder_is_made(
+    engine: Any, capsys: Any, tmp_path: Path, spec: str, words: str
+) -> None:
+    out = tmp_path / "run"
+    assert main(["evaluate", "--tier", "smoke", "--protectors", spec, "--out", str(out), "--quiet"]) == 3
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_photographs_need_the_detector_too(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPTISHIELD_CACHE", str(tmp_path / "cache"))
     Path("photos/jane").mkdir(parents=True)

@@ -47,6 +47,19 @@ def test_small_faces_are_named_and_never_passed_over(heads: np.ndarray, brighten
     assert "NOT PROTECTED: tiny.png shows faces that are too small: its eyes are" in err
 
 
+@pytest.mark.parametrize("cells", ["225", "100000"])
+def test_a_setting_that_no_frame_allows_is_refused_before_any_photo_is_touched(
+    heads: np.ndarray, capsys: Any, cells: str
+) -> None:
+    save("in/face.png", heads[0])
+    save("in/nobody.png", np.full((200, 200, 3), 128, np.uint8))
+    assert main(["protect", "in", "--method", f"pixelate:cells={cells}", "--out", "new", "--quiet"]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "pixelate" in err
+    assert not list(Path("new").glob("*"))
+
+
 def test_other_photos_go_on_when_one_cannot_be_protected(heads: np.ndarray, capsys: Any) -> None:
     save("in/1-face.png", heads[0])
     save("in/2-nobody.png", np.full((200, 200, 3), 128, np.uint8))
