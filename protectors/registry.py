@@ -244,14 +244,15 @@ def _settings(spec: str, text: str, known: Registered) -> dict[str, Any]:
 
 
 def _value(name: str, parameter: Parameter, text: str) -> Any:
+    shown = repr(text) if len(text) <= 40 else f"{text[:40]!r}... ({len(text)} characters)"
     try:
         value = parameter.kind(text)
     except ValueError as error:
-        raise ProtectorError(f"{parameter.name} of {name} must be {_KINDS[parameter.kind]}, got {text!r}.") from error
+        raise ProtectorError(f"{parameter.name} of {name} must be {_KINDS[parameter.kind]}, got {shown}.") from error
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise ProtectorError(f"{parameter.name} of {name} must be a whole number below 2^63; give less.")
+        raise ProtectorError(f"{parameter.name} of {name} must be a whole number below 2^63, got {shown}.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ProtectorError(f"{parameter.name} of {name} must be a finite number, got {text!r}.")
+        raise ProtectorError(f"{parameter.name} of {name} must be a finite number, got {shown}.")
     return value
 
 

@@ -151,15 +151,15 @@ def test_methods_of_the_program_have_many_numbers() -> None:
     assert len(_numbers()) > 60
 
 
-@pytest.mark.parametrize("value", ["1000000000", "1e9", "1" + "0" * 20, "1" + "0" * 4500, "1e300", "-1000000000"])
 @pytest.mark.parametrize(
     ("name", "parameter"), [pytest.param(*row, id=f"{row[0]}-{row[1].name}") for row in _numbers()]
 )
-def test_a_number_that_cannot_be_meant_is_refused_before_any_photo(name: str, parameter: Parameter, value: str) -> None:
+def test_a_number_that_cannot_be_meant_is_refused_before_any_photo(name: str, parameter: Parameter) -> None:
     needed = "run=none," if name == "optical-encoder" else ""
-    with pytest.raises(ProtectorError, match=rf"\b{parameter.name}\b") as caught:
-        make_protector(f"{name}:{needed}{parameter.name}={value}")
-    assert len(str(caught.value)) < 250
+    for value in ("1000000000", "1e9", "1" + "0" * 20, "1" + "0" * 4500, "1e300", "-1000000000"):
+        with pytest.raises(ProtectorError, match=rf"\b{parameter.name}\b") as caught:
+            make_protector(f"{name}:{needed}{parameter.name}={value}")
+        assert len(str(caught.value)) < 250
 
 
 def test_package_adds_a_protector(package: Path) -> None:
