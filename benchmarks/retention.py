@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from evaluation.image_attackers.preprocess import TRANSFORMS
+from evaluation.measures.intervals import korn_graubard
 from evaluation.measures.quality import ssim
-from evaluation.measures.statistics import korn_graubard
 from evaluation.measures.threshold import Threshold, freeze_threshold
 from faces.families import load_recogniser, recogniser_names
 from faces.folders import load_folder

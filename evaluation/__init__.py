@@ -12,6 +12,14 @@ from evaluation.frame_attackers.landmarks import (
     normalised_mean_error,
 )
 from evaluation.labels import Verdict
+from evaluation.measures.attackers import (
+    LeastProtection,
+    WorstAttacker,
+    attacker_summary,
+    holm,
+    least_protection,
+    worst_attacker,
+)
 from evaluation.measures.attributes import (
     balanced_accuracy,
     class_agreement,
@@ -20,8 +28,18 @@ from evaluation.measures.attributes import (
     share_of_clean,
 )
 from evaluation.measures.bands import DetBand, det_band, false_match_interval
+from evaluation.measures.comparisons import (
+    Gap,
+    PairedDifference,
+    detectable_difference,
+    gap_closed,
+    gap_closed_auc,
+    paired_difference,
+    zero_failure_people,
+)
 from evaluation.measures.cost import Cost, measured
 from evaluation.measures.gates import Bar
+from evaluation.measures.intervals import Interval, auc_interval, korn_graubard, korn_graubard_limits, per_identity
 from evaluation.measures.metrics import (
     Det,
     ScoreMatrix,
@@ -61,26 +79,6 @@ from evaluation.measures.quality import (
     linf_distance,
     psnr,
     ssim,
-)
-from evaluation.measures.statistics import (
-    Gap,
-    Interval,
-    LeastProtection,
-    PairedDifference,
-    WorstAttacker,
-    attacker_summary,
-    auc_interval,
-    detectable_difference,
-    gap_closed,
-    gap_closed_auc,
-    holm,
-    korn_graubard,
-    korn_graubard_limits,
-    least_protection,
-    paired_difference,
-    per_identity,
-    worst_attacker,
-    zero_failure_people,
 )
 from evaluation.measures.threshold import Threshold, freeze_threshold, manifest_hash
 from ground.gates import Gate

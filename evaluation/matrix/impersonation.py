@@ -14,10 +14,11 @@ import torch
 from evaluation.matrix.jobs import Site, known_target, protected_photos
 from evaluation.matrix.score import frozen_from
 from evaluation.matrix.scoring import Labels, centre_of
+from evaluation.measures.comparisons import paired_difference
 from evaluation.measures.gates import IMPERSONATES, beats_noise, claim_verdict
+from evaluation.measures.intervals import Interval, korn_graubard, per_identity
 from evaluation.measures.metrics import Bools, Floats, templates, unit
 from evaluation.measures.protection import targeted_impersonation
-from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
 from evaluation.records import Imitation, ImpersonationRow, RecogniserFacts
 from ground.gates import Gate

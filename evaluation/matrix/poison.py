@@ -32,10 +32,11 @@ from evaluation.image_attackers.preprocess import TRANSFORMS
 from evaluation.labels import Verdict
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.keys import content_key, tensor_hash
+from evaluation.measures.comparisons import paired_difference
 from evaluation.measures.gates import POISONS, beats_noise, claim_verdict, victim_strength
+from evaluation.measures.intervals import Interval, korn_graubard, per_identity
 from evaluation.measures.metrics import Floats, Ints
 from evaluation.measures.protection import poisoning_effect
-from evaluation.measures.statistics import Interval, korn_graubard, paired_difference, per_identity
 from evaluation.photos import Photos
 from evaluation.records import PoisonRow
 from evaluation.training import fit_classifier, fresh_classifier

@@ -24,9 +24,9 @@ from evaluation.matrix.scoring import (
     protection_of_people,
 )
 from evaluation.measures.bands import det_band, false_match_interval
+from evaluation.measures.intervals import korn_graubard, per_identity
 from evaluation.measures.metrics import Floats
 from evaluation.measures.protection import poisoning_effect
-from evaluation.measures.statistics import korn_graubard, per_identity
 from evaluation.measures.threshold import Threshold
 from evaluation.records import (
     Attacked,

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from evaluation.errors import EvaluationError
 from evaluation.labels import Combination
+from evaluation.measures.intervals import ICC_FLOOR, Interval, auc_interval, korn_graubard, per_identity
 from evaluation.measures.metrics import (
     Bools,
     Floats,
@@ -26,7 +27,6 @@ from evaluation.measures.metrics import (
     unit,
 )
 from evaluation.measures.protection import credited, identification_threshold, matches, psr, psr_net, supported_fpir
-from evaluation.measures.statistics import ICC_FLOOR, Interval, auc_interval, korn_graubard, per_identity
 from evaluation.measures.threshold import Threshold, freeze_threshold
 from evaluation.photos import Photos
 from evaluation.records import Figures
@@ -261,7 +261,7 @@ def open_set(comparison: Comparison) -> OpenSet | None:
     the mated people takes part in it. A mated search misses if its mate does not score above the threshold; a guess
     returns somebody with the probability FPIR, and the mate with one over the number of enrolled people. Searches of
     one person are not independent: m of them count as m / (1 + (m - 1) rho), with the correlation that
-    :func:`evaluation.measures.statistics.korn_graubard` assumes at least.
+    :func:`evaluation.measures.intervals.korn_graubard` assumes at least.
 
     Returns:
         The rates, or None where no false positive rate is supported.

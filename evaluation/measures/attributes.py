@@ -9,16 +9,9 @@ import numpy as np
 import torch
 
 from evaluation.errors import EvaluationError
+from evaluation.measures.comparisons import Gap, gap_closed
+from evaluation.measures.intervals import ICC_FLOOR, Interval, effective_size, korn_graubard, proportion_limits
 from evaluation.measures.metrics import Floats, Ints, Values, as_array
-from evaluation.measures.statistics import (
-    ICC_FLOOR,
-    Gap,
-    Interval,
-    effective_size,
-    gap_closed,
-    korn_graubard,
-    proportion_limits,
-)
 from faces.landmarks import nme
 
 SUM_TOLERANCE = 1e-3  # a softmax in float32 over some dozen classes sums to 1 within far less
@@ -33,7 +26,7 @@ def share_of_clean(protected: Values, clean: Values, *, level: float = 0.95) -> 
     """Mean figure after protection over the mean before, for instance of detection or attribute accuracy.
 
     Args:
-        protected: (G,) figure of each person (:func:`evaluation.measures.statistics.per_identity`).
+        protected: (G,) figure of each person (:func:`evaluation.measures.intervals.per_identity`).
         clean: (G,) same people, same order.
         level: Confidence level of Fieller's interval.
 

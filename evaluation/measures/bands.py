@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.errors import EvaluationError
+from evaluation.measures.intervals import Interval, check_level, proportion_limits
 from evaluation.measures.metrics import Bools, Floats, ScoreMatrix, Values, as_array
-from evaluation.measures.statistics import Interval, check_level, proportion_limits
 
 DYAD_CORRELATION_FLOOR = 0.025  # least correlation assumed between false matches that share a person; by simulation
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from evaluation.errors import EvaluationError
 from evaluation.labels import ClaimLabel, OverallLabel, Verdict
-from evaluation.measures.statistics import Interval
+from evaluation.measures.intervals import Interval
 from ground.gates import Gate
 
 #: Clean true accept rate that a recogniser must reach, and its lower limit.
@@ -226,7 +226,7 @@ def verdict(gates: Sequence[Gate], psr_net: Interval | None, identities: int) ->
     Args:
         gates: All gates that the verdict rests on.
         psr_net: Protection under the worst attacker; its ``low`` should be the least of all
-            (:func:`evaluation.measures.statistics.least_protection`). None if nobody was matched clean.
+            (:func:`evaluation.measures.attackers.least_protection`). None if nobody was matched clean.
         identities: Number of tested people.
 
     Returns:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.errors import EvaluationError
+from evaluation.measures.comparisons import Gap, gap_closed
+from evaluation.measures.intervals import Interval, auc_interval, korn_graubard
 from evaluation.measures.metrics import Bools, Floats, ScoreMatrix, Values, as_array, rank_trials, score_matrix
-from evaluation.measures.statistics import Gap, Interval, auc_interval, gap_closed, korn_graubard
 from evaluation.measures.threshold import Threshold, freeze_threshold
 
 #: False positive identification rates at which an open set is reported, the strictest (NIST FRTE 1:N) first.
@@ -209,7 +210,7 @@ def poisoning_effect(clean: Values, poisoned: Values, chance: float, *, level: f
 
     Args:
         clean: (G,) accuracy on each person's clean test photos after training on clean photos
-            (:func:`evaluation.measures.statistics.per_identity`).
+            (:func:`evaluation.measures.intervals.per_identity`).
         poisoned: (G,) after training on protected photos; same people, same order.
         chance: Accuracy of a guess.
         level: Confidence level of Fieller's interval, in which people are paired.

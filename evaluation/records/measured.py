@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from evaluation.labels import Combination, Level, Protected, RowLabel, Verdict
-from evaluation.measures.statistics import Interval
+from evaluation.measures.intervals import Interval
 from evaluation.measures.threshold import Threshold
 from evaluation.records.basics import STRICT, Limits, Number
 

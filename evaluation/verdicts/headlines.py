@@ -10,8 +10,9 @@ import numpy as np
 
 from evaluation.labels import PROTECTED, RETRAINED, TODAY, Level, OverallLabel, Protected, Verdict
 from evaluation.measures import gates as gates_
+from evaluation.measures.attackers import holm, least_protection
+from evaluation.measures.comparisons import paired_difference
 from evaluation.measures.metrics import Floats
-from evaluation.measures.statistics import holm, least_protection, paired_difference
 from evaluation.records import (
     Comparison,
     Evidence,

@@ -17,9 +17,10 @@ from evaluation.config import EvaluateConfig, Preset
 from evaluation.labels import OrderingLabel, Verdict
 from evaluation.matrix.jobs import Site, protected_photos
 from evaluation.matrix.poison import AS_IS, SCRATCH
+from evaluation.measures.comparisons import paired_difference
+from evaluation.measures.intervals import Interval, per_identity
 from evaluation.measures.metrics import Floats
 from evaluation.measures.quality import ssim
-from evaluation.measures.statistics import Interval, paired_difference, per_identity
 from evaluation.records import Ordering, PoisonRow, Scored, Triple, base_name
 from evaluation.records.judged import Relation
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from evaluation.labels import Level
 from evaluation.matrix.scoring import COMBINATIONS
 from evaluation.measures import gates as gates_
+from evaluation.measures.comparisons import paired_difference
 from evaluation.measures.gates import REGAINED
-from evaluation.measures.statistics import Interval, paired_difference
+from evaluation.measures.intervals import Interval
 from evaluation.records import Evidence, ScoredRow, base_name
 from ground.gates import Gate
 

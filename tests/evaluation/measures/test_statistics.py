@@ -24,7 +24,7 @@ from evaluation import (
     score_matrix,
     worst_attacker,
 )
-from evaluation.measures.statistics import leave_one_out_auc
+from evaluation.measures.intervals import leave_one_out_auc
 
 
 def world(people: int, photos: int, spread: float, seed: int, dim: int = 16) -> ScoreMatrix:

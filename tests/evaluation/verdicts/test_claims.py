@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evaluation.measures.gates import claim_verdict
-from evaluation.measures.statistics import Interval
+from evaluation.measures.intervals import Interval
 from evaluation.records import Claim, EqualNoise, Evidence, Inapplicable, Method, PoisonRow, Row
 from evaluation.verdicts.claims import own_claims
 from ground.gates import Gate
