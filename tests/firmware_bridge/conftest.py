@@ -20,6 +20,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return capture(session(world, begin(world, folder))).sha256
 
 
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed session, to be copied before it is changed."""
+    folder = tmp_path_factory.mktemp("original")
+    write_sources(folder)
+    world = World()
+    made = begin(world, folder)
+    capture(session(world, made))
+    return made
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
     made = World()

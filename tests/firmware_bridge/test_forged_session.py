@@ -18,19 +18,9 @@ from firmware_bridge.session.files import canonical_json, sha256_hex
 from firmware_bridge.session.journal import FIRST, Entry, Line, read_journal
 from firmware_bridge.session.run import capture
 from firmware_bridge.session.seal import load_sealed, merkle_root, seal, verify
-from tests.firmware_bridge.session_doubles import World, begin, session, write_sources
+from tests.firmware_bridge.session_doubles import World, session
 
 SECRET = "frames/../../../secret.npy"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("forged")
-    write_sources(folder)
-    world = World()
-    made = begin(world, folder)
-    capture(session(world, made))
-    return made
 
 
 @pytest.fixture

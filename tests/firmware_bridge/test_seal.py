@@ -20,16 +20,6 @@ from firmware_bridge.session.seal import Sealed, load_sealed, merkle_root, seal,
 from tests.firmware_bridge.session_doubles import World, begin, session, write_sources
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sealed")
-    write_sources(folder)
-    world = World()
-    made = begin(world, folder)
-    capture(session(world, made))
-    return made
-
-
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "session"))
