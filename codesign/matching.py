@@ -16,11 +16,61 @@ from codesign.config import TrainMaskConfig
 from codesign.data import PARTS, Part, restore
 from codesign.decoders import Decoder, augmented, relative_signal, release, train_decoder
 from codesign.files import MASK, load_tensors
+from codesign.records import Round
 from ground.pool import derived_seed
 from sim.camera import EncoderCamera
 
 STEEPEST, FLATTEST = 3.0, 0.1
 LONGEST_STEP = math.log(6.0)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How a baseline was brought to our landmark error.
+
+    Attributes:
+        parameter: What was searched for.
+        value: Its value.
+        mismatch: Baseline's validation error minus ours.
+        rounds: Every trial.
+        ablation: Which part of our camera the baseline lacks, "" for a camera of its own.
+    """
+
+    parameter: str
+    value: float
+    mismatch: float
+    rounds: tuple[Round, ...]
+    ablation: str
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedCamera:
+    """A camera with its decoder: all that later stages need of it.
+
+    Attributes:
+        spec: The camera.
+        validation_nme: Landmark error on the validation people.
+        nme: Landmark error on the test people.
+        decoder: State of its decoder.
+        released: Landmarks and confidences of each part, ``landmarks.<part>`` and ``confidence.<part>``.
+        signals: Light on the sensor of each part.
+        matching: How it was found, None where there was nothing to tune.
+    """
+
+    spec: CameraSpec
+    validation_nme: float
+    nme: float
+    decoder: Mapping[str, Tensor]
+    released: Mapping[str, Tensor]
+    signals: Mapping[str, Tensor]
+    matching: Matching | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its figures, without tensors, for the marker of its stage."""
+        found = {"spec": self.spec.to_json(), "validation_nme": self.validation_nme, "nme": self.nme}
+        if self.matching is None:
+            return found
+        return found | vars(self.matching) | {"rounds": [one.model_dump() for one in self.matching.rounds]}
 
 
 @dataclass
@@ -62,7 +112,9 @@ class _Bench:
         seen = release(decoder, camera, self._validation, derived_seed(self.config.seed, "validation"))
         return decoder, seen.error(self.parts["validation"], self.config.landmarks)
 
-    def finish(self, spec: CameraSpec, decoder: Decoder, error: float) -> dict[str, Any]:
+    def finish(
+        self, spec: CameraSpec, decoder: Decoder, error: float, matching: Matching | None = None
+    ) -> FinishedCamera:
         """Everything later stages need of a finished camera."""
         camera = self.camera(spec)
         released: dict[str, Tensor] = {}
@@ -74,14 +126,15 @@ class _Bench:
             released |= {f"landmarks.{name}": seen.landmarks.cpu(), f"confidence.{name}": seen.confidence.cpu()}
             if name == "test":
                 test_error = seen.error(part, self.config.landmarks)
-        return {
-            "spec": spec.to_json(),
-            "validation_nme": error,
-            "nme": test_error,
-            "decoder": {key: value.cpu() for key, value in decoder.state_dict().items()},
-            "released": released,
-            "signals": {name: signal.cpu() for name, signal in signals.items()},
-        }
+        return FinishedCamera(
+            spec=spec,
+            validation_nme=error,
+            nme=test_error,
+            decoder={key: value.cpu() for key, value in decoder.state_dict().items()},
+            released=released,
+            signals={name: signal.cpu() for name, signal in signals.items()},
+            matching=matching,
+        )
 
 
 def _bench(folder: Path, config: TrainMaskConfig, masked: bool, device: torch.device) -> _Bench:
@@ -89,9 +142,7 @@ def _bench(folder: Path, config: TrainMaskConfig, masked: bool, device: torch.de
     return _Bench(config, parts, load_tensors(folder / MASK) if masked else None, device)
 
 
-def fixed_camera(
-    folder: Path, config: TrainMaskConfig, spec: Mapping[str, Any], device: torch.device = CPU
-) -> dict[str, Any]:
+def fixed_camera(folder: Path, config: TrainMaskConfig, spec: CameraSpec, device: torch.device = CPU) -> FinishedCamera:
     """Job: the decoder of a camera with nothing to tune.
 
     Args:
@@ -99,13 +150,9 @@ def fixed_camera(
         config: Configuration of the run.
         spec: The camera.
         device: Where it is computed.
-
-    Returns:
-        ``spec``, ``validation_nme``, ``nme`` (test), and tensors ``decoder``, ``released``, ``signals``.
     """
-    camera = CameraSpec.from_json(spec)
-    bench = _bench(folder, config, camera.kind == "mask", device)
-    return bench.finish(camera, *bench.train(camera))
+    bench = _bench(folder, config, spec.kind == "mask", device)
+    return bench.finish(spec, *bench.train(spec))
 
 
 @dataclass(frozen=True)
@@ -118,7 +165,7 @@ class _Trial:
 
 def matched_camera(
     folder: Path, config: TrainMaskConfig, name: str, target: float, device: torch.device = CPU
-) -> dict[str, Any]:
+) -> FinishedCamera:
     """Job: bring a baseline to our landmark error on the validation people, with the decoder schedule of all cameras.
 
     The trial that comes closest is kept, among those that do not see better than ours by more than the tolerance: a
@@ -130,10 +177,6 @@ def matched_camera(
         name: Name of the baseline.
         target: Our landmark error on the validation people.
         device: Where it is computed.
-
-    Returns:
-        As :func:`fixed_camera`, with ``parameter``, ``value``, ``mismatch`` (baseline's validation error minus ours),
-        ``rounds`` (value, error and pixels of each trial) and ``ablation``.
     """
     family = next(item for item in baselines(config) if item.spec.name == name)
     bench, tolerance = _bench(folder, config, False, device), config.proof.nme_tolerance
@@ -161,21 +204,21 @@ def matched_camera(
     fair = [trial for trial in trials if trial.error >= target - tolerance] or trials
     best = min(fair, key=lambda trial: abs(trial.error - target))
     value = best.family.parameter_at(best.severity)
-    extra = {
-        "parameter": best.family.parameter,
-        "value": value,
-        "mismatch": best.error - target,
-        "rounds": [
-            {
-                "value": trial.family.parameter_at(trial.severity),
-                "nme": trial.error,
-                "pixels": trial.family.spec.exposure.pixels,
-            }
+    matching = Matching(
+        parameter=best.family.parameter,
+        value=value,
+        mismatch=best.error - target,
+        rounds=tuple(
+            Round(
+                value=trial.family.parameter_at(trial.severity),
+                nme=trial.error,
+                pixels=trial.family.spec.exposure.pixels,
+            )
             for trial in trials
-        ],
-        "ablation": best.family.ablation,
-    }
-    return bench.finish(best.family.at(value), best.decoder, best.error) | extra
+        ),
+        ablation=best.family.ablation,
+    )
+    return bench.finish(best.family.at(value), best.decoder, best.error, matching)
 
 
 def slope(points: list[tuple[float, float]]) -> float:

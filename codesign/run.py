@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from codesign.data import Splits
 from codesign.errors import CodesignError
 from codesign.export import write_model, write_report_arrays
 from codesign.files import MASK, load_checked, sha256
+from codesign.matching import FinishedCamera
 from codesign.photos import evaluate_mask
 from codesign.real_people import check_folder
 from codesign.records import TrainMaskSummary
@@ -79,14 +81,14 @@ def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, devi
     stay_on(run, device.type)
     _check_early(config)
     information, splits = _faces(config, run, progress)
-    design = _design(config, run, splits, progress, device)
+    best_start = _design(config, run, splits, progress, device)
     our = _fixed_cameras(config, run, progress, device)
-    _matched_cameras(config, run, our, progress, device)
-    _attacks(config, run, splits, our["nme"], information["hash"], progress, device)
+    _matched_cameras(config, run, our.validation, progress, device)
+    _attacks(config, run, splits, our.test, information["hash"], progress, device)
     with progress.stage("summary"):
         summary = assemble(config, run, splits, information)
         write_model(config, run, summary)
-        names = write_report_arrays(config, run, splits, summary.best_baseline, design["best_start"])
+        names = write_report_arrays(config, run, splits, summary.best_baseline, best_start)
         summary = summary.model_copy(update={"history_names": tuple(names)})
     run.mark_stage("summary", {"summary": summary.to_json()})
     shutil.rmtree(run.path / "work", ignore_errors=True)
@@ -149,9 +151,9 @@ def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[
     return information, {name: data.restore(run.path, name) for name in data.PARTS}
 
 
-def _design(
-    config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Progress, device: torch.device
-) -> dict[str, Any]:
+def _design(config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Progress, device: torch.device) -> int:
+    """Design the mask; the number of the start that it comes from."""
+
     def work() -> dict[str, Any]:
         designer = Designer(
             config,
@@ -171,43 +173,51 @@ def _design(
             "mask_sha256": sha256(path),
         }
 
-    return _once(run, "design", work)
+    return int(_once(run, "design", work)["best_start"])
 
 
-def _keep_camera(run: RunStore, result: dict[str, Any], seconds: float) -> None:
+def _keep_camera(run: RunStore, camera: FinishedCamera, seconds: float) -> None:
     """Files of a finished camera, its line in the metrics, and its mark."""
-    tensors = {key: result.pop(key) for key in ("decoder", "released", "signals")}
-    name = result["spec"]["name"]
-    run.write_tensors(f"proof/{name}/decoder.safetensors", tensors["decoder"])
-    run.write_tensors(f"proof/{name}/released.safetensors", tensors["released"])
-    run.write_tensors(f"work/signals-{name}.safetensors", tensors["signals"])
-    run.log_metrics({"stage": "camera", "camera": name, "nme": result["nme"], "seconds": seconds})
-    run.mark_stage(f"camera-{name}", {**result, "seconds": seconds})
+    name = camera.spec.name
+    run.write_tensors(f"proof/{name}/decoder.safetensors", camera.decoder)
+    run.write_tensors(f"proof/{name}/released.safetensors", camera.released)
+    run.write_tensors(f"work/signals-{name}.safetensors", camera.signals)
+    run.log_metrics({"stage": "camera", "camera": name, "nme": camera.nme, "seconds": seconds})
+    run.mark_stage(f"camera-{name}", {**camera.to_json(), "seconds": seconds})
 
 
-def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Errors:
+    """Landmark errors of our camera on validation and test people."""
+
+    validation: float
+    test: float
+
+
+def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> _Errors:
     specs = [ours(config), clean(config)]
     left = [spec for spec in specs if run.stage_done(f"camera-{spec.name}") is None]
-    jobs = [(run.path, config, spec.to_json(), device) for spec in left]
+    jobs = [(run.path, config, spec, device) for spec in left]
     with progress.stage("decoders, ours and clean", len(specs)) as stage:
         stage.advance(len(specs) - len(jobs))
-        for _, result, seconds in run_jobs(matching.fixed_camera, jobs, config.workers):
-            _keep_camera(run, result, seconds)
+        for _, camera, seconds in run_jobs(matching.fixed_camera, jobs, config.workers):
+            _keep_camera(run, camera, seconds)
             stage.advance()
-    return run.stage_done("camera-ours") or {}
+    our = run.stage_done("camera-ours") or {}
+    return _Errors(our["validation_nme"], our["nme"])
 
 
 def _matched_cameras(
-    config: TrainMaskConfig, run: RunStore, our: Mapping[str, Any], progress: Progress, device: torch.device
+    config: TrainMaskConfig, run: RunStore, target: float, progress: Progress, device: torch.device
 ) -> None:
     names = [family.spec.name for family in baselines(config)]
     left = [name for name in names if run.stage_done(f"camera-{name}") is None]
-    jobs = [(run.path, config, name, our["validation_nme"], device) for name in left]
+    jobs = [(run.path, config, name, target, device) for name in left]
     with progress.stage("baselines to equal landmark error", len(names)) as stage:
         stage.advance(len(names) - len(jobs))
-        for _, result, seconds in run_jobs(matching.matched_camera, jobs, config.workers):
-            stage.note(f"{result['spec']['name']} NME {result['nme']:.3f}")
-            _keep_camera(run, result, seconds)
+        for _, camera, seconds in run_jobs(matching.matched_camera, jobs, config.workers):
+            stage.note(f"{camera.spec.name} NME {camera.nme:.3f}")
+            _keep_camera(run, camera, seconds)
             stage.advance()
 
 

@@ -92,10 +92,10 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def end_on_unmet(failed: Mapping[str, Mapping[str, Any]]) -> None:
-    """Name the gates that are not met, and end with their exit code if there are any."""
-    for name, gate in failed.items():
-        say(f"gate not met: {name}: {one_line(str(gate.get('reason') or 'see the report'))}")
+def end_on_unmet(failed: Mapping[str, str]) -> None:
+    """Name the gates that are not met, with their reasons, and end with their exit code if there are any."""
+    for name, reason in failed.items():
+        say(f"gate not met: {name}: {one_line(reason or 'see the report')}")
     if failed:
         raise typer.Exit(ExitCode.GATE)
 

@@ -207,7 +207,7 @@ def capture(
         if not passed:
             if json_output:
                 print_json({"origin": file.origin, "gates": [vars(gate) for gate in guide.gates]})
-            end_on_unmet({gate.name: vars(gate) for gate in guide.gates if gate.passed is False})
+            end_on_unmet({gate.name: gate.reason for gate in guide.gates if gate.passed is False})
         sealed = take(out, drivers, operator, quiet=quiet)
     _print_sealed(sealed, {"gates": [vars(gate) for gate in guide.gates]}, json_output)
 

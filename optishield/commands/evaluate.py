@@ -286,7 +286,7 @@ def _finish(run: RunFolder, summary: Summary, json_output: bool) -> None:
         say(f"exploratory: {summary.exploratory}")
         return
     # A gate that could not be tried is neither met nor unmet; it withholds claims in the verdicts.
-    end_on_unmet({name: {"reason": gate.reason} for name, gate in summary.gates.items() if gate.passed is False})
+    end_on_unmet({name: gate.reason for name, gate in summary.gates.items() if gate.passed is False})
 
 
 def _print(summary: Summary, run: Path, report: Path) -> None:

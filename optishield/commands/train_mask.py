@@ -161,7 +161,7 @@ def _finish(run: RunFolder, summary: Summary, *, json_output: bool, pictures: bo
     else:
         print_summary(result, run.path, report)
     gates = result.gates if isinstance(result, TrainMaskSummary) else {}
-    end_on_unmet({name: gate.to_json() for name, gate in gates.items() if not gate.passed})
+    end_on_unmet({name: gate.reason for name, gate in gates.items() if not gate.passed})
 
 
 def budgeted(
