@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from faces.errors import FaceFailed
-from faces.folders import FRAME_POINTS
+from faces.framing import FRAME_POINTS
 from faces.protection import Enrolling, Protector
 from ground.errors import GroundError, describe_os_error, one_line
 from ground.files import write_new
@@ -155,10 +155,12 @@ def _try(protector: Protector, px: int, path: Path) -> None:
     Raises:
         PhotoError: It cannot be done.
     """
-    pixels = torch.rand(1, 3, px, px, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(1, 3, px, px, generator=torch.Generator().manual_seed(0), device="cpu")
     points5 = pixels.new_tensor(FRAME_POINTS)[None] * px - 0.5
     try:
-        protector.protect(pixels, points5, torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0))
+        protector.protect(
+            pixels, points5, torch.zeros(1, dtype=torch.int64, device="cpu"), torch.Generator().manual_seed(0)
+        )
     except FaceFailed:
         # That is about this picture; a face may do better.
         return

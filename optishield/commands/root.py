@@ -34,7 +34,8 @@ from optishield.errors import ExitCode, user_error
 class _Root(TyperGroup):
     """Says one line of an interruption: what the command has to say of it, if anything."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    # The context is of a class that typer keeps to itself.
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:

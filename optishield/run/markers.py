@@ -130,7 +130,7 @@ def check_hash(path: Path, found: str, sha256: str | None, advice: str) -> None:
         RunError: They differ.
     """
     if sha256 not in (None, found):
-        raise RunError(f"{path} is not what the run wrote (its SHA-256 differs); {advice}")
+        raise RunError(f"{path} is not the file that this run wrote (its SHA-256 differs); {advice}")
 
 
 def check_presence(path: Path, advice: str) -> None:

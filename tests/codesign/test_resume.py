@@ -56,25 +56,27 @@ def other_kind(path: Path) -> None:
     save_file({"coefficients_m": torch.zeros(6)}, path)
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "gone": (Path.unlink, r"cannot be read \(No such file or directory\)"),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:200]), "is damaged"),
-    "empty": (lambda path: path.write_bytes(b""), "is damaged"),
-    "a pickle": (lambda path: torch.save({"controls": torch.zeros(3)}, path), "is damaged"),
-    "another mask": (other_values, "is not the file that this run wrote"),
-    "a mask of another kind": (other_kind, "is not the file that this run wrote"),
+ANOTHER = "is not the file that this run wrote"
+#: What becomes of the mask, what ``--resume`` says of it before anything is computed, and what the job would say.
+DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "gone": (Path.unlink, "cannot be read", r"cannot be read \(No such file or directory\)"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:200]), ANOTHER, "is damaged"),
+    "empty": (lambda path: path.write_bytes(b""), ANOTHER, "is damaged"),
+    "a pickle": (lambda path: torch.save({"controls": torch.zeros(3)}, path), ANOTHER, "is damaged"),
+    "another mask": (other_values, ANOTHER, ANOTHER),
+    "a mask of another kind": (other_kind, ANOTHER, ANOTHER),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize(("damage", "said", "words"), DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_mask_that_is_not_the_one_that_was_designed_is_refused_at_once(
-    damage: Callable[[Path], object], words: str, designed: Path, capsys: pytest.CaptureFixture[str]
+    damage: Callable[[Path], object], said: str, words: str, designed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(designed / MASK)
     assert main(["train-mask", "--resume", str(designed), "--quiet"]) == 3
     message = capsys.readouterr().err.strip()
     assert message.count("\n") == 0
-    assert words.split(" \\(")[0] in message
+    assert said in message
     assert "design.json" in message
     with RunFolderOpen(designed) as run, pytest.raises(CodesignError, match=words):
         train_mask(CONFIG, run, resume=False, progress=None)  # type: ignore[arg-type]

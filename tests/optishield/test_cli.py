@@ -168,7 +168,8 @@ def test_one_flipped_bit_in_a_finished_run_is_noticed(install_job: Any, capsys: 
     assert main([*words, "--quiet"]) == 3
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("optishield: error: trained/mask.safetensors is not what the run wrote (its SHA-256 differs)")
+    said = "trained/mask.safetensors is not the file that this run wrote (its SHA-256 differs)"
+    assert err.startswith(f"optishield: error: {said}")
     assert not Path("judged").exists()
 
 

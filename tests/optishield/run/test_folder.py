@@ -257,7 +257,7 @@ def test_damaged_files_of_a_finished_stage_are_refused_at_once(
     if earlier and message is None:
         _resume(run.path, settings()).close()
         return
-    said = message if earlier else r"is not what the run wrote \(its SHA-256 differs\)"
+    said = message if earlier else r"is not the file that this run wrote \(its SHA-256 differs\)"
     wanted = rf"{name} {said}.* put it back, or delete .*design\.json, and the stage that wrote"
     with pytest.raises(RunError, match=wanted):
         check_stages(run.path)
@@ -276,7 +276,7 @@ def test_a_file_that_changed_since_it_was_written_is_not_read(make: Any, tmp_pat
         read(name)
         data = (run.path / name).read_bytes()
         (run.path / name).write_bytes(data[:-2] + bytes([data[-2] ^ 2]) + data[-1:])
-        with pytest.raises(RunError, match=rf"{name} is not what the run wrote \(its SHA-256 differs\);"):
+        with pytest.raises(RunError, match=rf"{name} is not the file that this run wrote \(its SHA-256 differs\);"):
             read(name)
 
 
