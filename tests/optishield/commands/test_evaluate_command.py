@@ -18,6 +18,7 @@ from evaluation.records import Claim, Judge, Ordering, Summary
 from faces.protection import Threat
 from ground.gates import Gate
 from optishield.cli import main
+from protectors.identity import Identity
 from tests.evaluation import made
 
 Job = Callable[..., Summary]
@@ -65,6 +66,18 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Job], l
         return calls
 
     return install
+
+
+def recorded_makes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of protectors that will be made, all by one that takes photos of any size."""
+    made: list[str] = []
+
+    def make(name: str) -> Identity:
+        made.append(name)
+        return Identity()
+
+    monkeypatch.setattr("protectors.registry.make_protector", make)
+    return made
 
 
 def test_json_is_the_summary_and_nothing_else(engine: Any, capsys: Any) -> None:
@@ -139,10 +152,10 @@ def test_own_claims_and_orderings_come_before_the_matrix(engine: Any, capsys: An
 
 def test_names_may_be_repeated_or_separated_by_commas(engine: Any) -> None:
     calls = engine(lambda config, run, **rest: _summary())
-    words = ["--protectors", "pixelate:cells=8,identity", "--protectors", "gaussian-blur:sd=0.1,px=64,noise:linf=0.1"]
+    words = ["--protectors", "pixelate:cells=8,identity", "--protectors", "gaussian-blur:sd=0.1,px=112,noise:linf=0.1"]
     words += ["--attackers", "as-published,preprocess", "--recognisers", "sface"]
     assert main(["evaluate", "--tier", "smoke", "--quiet", *words]) == 0
-    assert calls[0].protectors == ("pixelate:cells=8", "identity", "gaussian-blur:sd=0.1,px=64", "noise:linf=0.1")
+    assert calls[0].protectors == ("pixelate:cells=8", "identity", "gaussian-blur:sd=0.1,px=112", "noise:linf=0.1")
     assert calls[0].attackers == ("as-published", "preprocess")
     assert calls[0].recognisers == ("sface",)
 
@@ -158,8 +171,7 @@ def test_all_attackers(engine: Any) -> None:
 def test_the_optics_of_a_run_join_the_protectors_that_are_named(engine: Any, monkeypatch: Any, tmp_path: Path) -> None:
     from evaluation.config import controls
 
-    made: list[str] = []
-    monkeypatch.setattr("protectors.registry.make_protector", made.append)
+    made = recorded_makes(monkeypatch)
     calls = engine(lambda config, run, **rest: _summary())
     assert main(["evaluate", "--tier", "smoke", "--quiet", "--run", "trained", "--set", "people.size_px=128"]) == 0
     named = f"optical-encoder:run={tmp_path / 'trained'}"
@@ -188,8 +200,7 @@ def test_without_protectors_a_cloak_is_judged_beside_the_controls(engine: Any, m
 def test_a_preset_of_the_survey_brings_its_people_and_methods(engine: Any, monkeypatch: Any) -> None:
     from evaluation.config import EvaluateConfig
 
-    made: list[str] = []
-    monkeypatch.setattr("protectors.registry.make_protector", made.append)
+    made = recorded_makes(monkeypatch)
     calls = engine(lambda config, run, **rest: _summary())
     assert main(["evaluate", "--preset", "S2", "--tier", "smoke", "--seed", "3", "--quiet"]) == 0
     assert calls[0] == EvaluateConfig.for_preset("S2", "smoke").model_copy(update={"seed": 3})
