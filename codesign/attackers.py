@@ -6,7 +6,7 @@ name, what it knows, and the pictures that it restores. :mod:`evaluation.frame_a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from codesign.config import TrainMaskConfig
 from codesign.data import Part
 from codesign.decoders import reader
 from codesign.errors import CodesignError
+from evaluation.frame_attackers.crop_network import CropNetwork
 from evaluation.frame_attackers.encoded import EncodedFaces
 from evaluation.frame_attackers.inverters import UNetInverter, WienerFilter
 from evaluation.frame_attackers.recognisers import Attacker, LinearDiscriminant, ScratchRecogniser, SFaceAttacker
@@ -25,6 +26,8 @@ from faces.recognisers import load_sface
 from faces.samples import linear_to_srgb
 from sim.camera import EncoderCamera
 
+#: The attacker that is trained with several numbers of people, and the one that joins the others.
+LEARNER, FUSED = "crop-network", "fused"
 #: Most training captures that an attacker embeds for its closed-form discriminant.
 ADAPT_LIMIT = 1000
 
@@ -57,8 +60,11 @@ class CameraAttacker:
         shown_as: As in reports.
         knows: What it knows and trains on, for the report.
         cost: Its place by running time: jobs of higher cost start earlier, so that no long one is left to the end.
-        make: (row, target) -> an attacker ready to be fitted; None for the one that sees released landmarks and no
-            frame.
+        make: (row, target) -> an attacker ready to be fitted; None for those that see no frame.
+        sees: What it is given: frames, the released landmarks alone, or the embeddings that the other attackers made.
+        crowd: Whether it trains on all people that attackers have, with moved copies of their faces; otherwise on the
+            training people of the run.
+        averages: Whether it is also tried on several exposures of a still face in front of our camera.
         restores: Under which name the report shows its reconstructions of our frames; "" if it makes none.
         against: Cameras that it is tried on: ``coded`` is every camera but the clean one, which has nothing to restore.
     """
@@ -67,7 +73,10 @@ class CameraAttacker:
     shown_as: str
     knows: str
     cost: float
-    make: Callable[[CameraAttacker, Target], Attacker] | None
+    make: Callable[[CameraAttacker, Target], Attacker] | None = None
+    sees: Literal["frames", "landmarks", "embeddings"] = "frames"
+    crowd: bool = False
+    averages: bool = False
     restores: str = ""
     against: Literal["all", "coded", "clean"] = "all"
 
@@ -82,7 +91,14 @@ def encode(camera: EncoderCamera, part: Part, signal: Tensor) -> EncodedFaces:
         part.points5.float().to(device),
         camera.scene_px,
         reader(camera),
+        opening(camera),
     )
+
+
+def opening(camera: EncoderCamera) -> float:
+    """Side of what the field stop of a camera leaves open, as a share of the window; 1 without a stop."""
+    stop = camera.exposure.field_stop
+    return 1.0 if stop is None else min(1.0, 2 * max(stop.half_width, stop.half_height))
 
 
 def shown_scenes(camera: EncoderCamera, part: Part, signal: Tensor, picks: Tensor) -> Tensor:
@@ -107,6 +123,10 @@ def wiener(target: Target) -> WienerFilter:
     variance = shot + exposure.read_noise_e**2 + step**2 / 12
     scenes = shown_scenes(camera, train, signal, picks)
     return WienerFilter(camera.frame_psf(), exposure.pixels, scenes, variance / white**2)
+
+
+def _crop_network(row: CameraAttacker, target: Target) -> Attacker:
+    return CropNetwork(seed=target.seed, steps=target.config.proof.crop_network_steps)
 
 
 def _linear_discriminant(row: CameraAttacker, target: Target) -> Attacker:
@@ -219,9 +239,21 @@ ATTACKERS = (
     CameraAttacker(
         "scratch-recogniser",
         "recogniser from scratch",
-        "recogniser trained from scratch on encoded frames of other people",
-        cost=3,
+        "convolutional recogniser trained from scratch on encoded frames of other people",
+        cost=3.2,
         make=_scratch,
+        crowd=True,
+    ),
+    CameraAttacker(
+        "crop-network",
+        "network on crops",
+        "two-layer network on encoded frames of other people, cropped to the opening of the camera; it also learns "
+        "what those people are made of",
+        cost=3,
+        make=_crop_network,
+        crowd=True,
+        averages=True,
+        against="coded",
     ),
     CameraAttacker(
         "linear-discriminant",
@@ -229,13 +261,24 @@ ATTACKERS = (
         "closed-form discriminant on encoded frames of other people",
         cost=2,
         make=_linear_discriminant,
+        crowd=True,
+        averages=True,
     ),
     CameraAttacker(
         "landmarks-only",
         "released landmarks",
         "sees only the released landmarks and their confidences",
         cost=1,
-        make=None,
+        sees="landmarks",
+    ),
+    CameraAttacker(
+        "fused",
+        "the strongest together",
+        "weighted sum of the similarities that the strongest attackers found; weights chosen on validation and "
+        "calibration people",
+        cost=0,
+        sees="embeddings",
+        against="coded",
     ),
 )
 
@@ -257,10 +300,20 @@ def in_job_order() -> tuple[str, ...]:
     return tuple(row.name for row in sorted(ATTACKERS, key=lambda row: -row.cost))
 
 
-def attackers_of(camera: str) -> tuple[str, ...]:
-    """Names of the attackers that a camera has to stand, the most expensive first."""
+def attackers_of(camera: str, chosen: Collection[str]) -> tuple[str, ...]:
+    """Names of the attackers that a camera has to stand, the most expensive first.
+
+    Args:
+        camera: Name of the camera.
+        chosen: Attackers that are tried at all (``proof.attackers``).
+    """
     kinds = ("all", "clean") if camera == "clean" else ("all", "coded")
-    return tuple(name for name in in_job_order() if find(name).against in kinds)
+    return tuple(name for name in in_job_order() if name in chosen and find(name).against in kinds)
+
+
+def with_share(name: str, share: float) -> str:
+    """Name under which results of an attacker are kept that was trained with a share of its people."""
+    return f"{name}-with-{share:g}"
 
 
 def restorers() -> dict[str, str]:

@@ -13,6 +13,11 @@ from pydantic import AfterValidator, Field, model_validator
 from codesign.baselines import NAMES as BASELINES
 from ground.settings import Section
 
+#: Attackers on cameras, by their names in ``codesign.attackers`` (which needs torch).
+ATTACKERS = (
+    "crop-network", "linear-discriminant", "scratch-recogniser", "wiener-sface", "wiener-sface-fine-tuned",
+    "sface-fine-tuned", "unet-inverter", "sface-as-published", "landmarks-only", "fused",
+)  # fmt: skip
 Budget = Literal["smoke", "quick", "standard", "full"]
 #: Materials that a mask can be made of, by their names in ``optics.materials`` (which needs torch).
 MATERIALS = (
@@ -33,6 +38,8 @@ def _known(what: str, names: tuple[str, ...]) -> AfterValidator:
 
 BaselineName = Annotated[str, _known("baseline", BASELINES), Field(json_schema_extra={"enum": list(BASELINES)})]
 MaterialName = Annotated[str, _known("material", MATERIALS), Field(json_schema_extra={"examples": list(MATERIALS)})]
+
+AttackerName = Annotated[str, _known("attacker", ATTACKERS), Field(json_schema_extra={"enum": list(ATTACKERS)})]
 
 # Upper bounds are far beyond what is useful. They catch slips of the exponent before anything is computed.
 _STEPS = 10_000_000
@@ -130,6 +137,11 @@ class DataConfig(Section):
     train_captures: int = Field(16, ge=2, le=1000)
     test_captures: int = Field(10, ge=2, le=1000, description="Captures of calibration, validation and test people.")
     gallery_captures: int = Field(5, ge=1, le=1000, description="Of these, enrolled; the others are probes.")
+    attacker_people: int = Field(
+        1000, ge=4, le=_PEOPLE,
+        description="Further synthetic people on whom attackers alone are trained, beside the training people.",
+    )  # fmt: skip
+    attacker_captures: int = Field(10, ge=2, le=1000, description="Captures of each of them.")
 
     @model_validator(mode="after")
     def _probes(self) -> Self:
@@ -190,6 +202,24 @@ class ProofConfig(Section):
     baselines: tuple[BaselineName, ...]
     mono_pixels: tuple[PixelCount, ...] = Field(
         (16,), min_length=1, description="Pixel counts of the monochrome baselines; the first is the one that blurs."
+    )
+    attackers: tuple[AttackerName, ...] = Field(
+        ATTACKERS, min_length=1, description="Which attackers are tried; each camera meets those made for its kind."
+    )
+    attacker_copies: int = Field(
+        2, ge=0, le=100, description="Moved and mirrored copies of each face that attackers are trained on."
+    )
+    auxiliary: Literal["none", "parameters", "embedding", "both"] = Field(
+        "parameters",
+        description="What the crop network learns beside names: of synthetic people the parameters that made them, "
+        "the embedding of the clean picture by SFace, or both; of photographs always that embedding, unless none.",
+    )
+    crop_network_steps: int = Field(1200, ge=1, le=_STEPS)
+    learning_curve: tuple[Share, ...] = Field(
+        (0.25, 0.5), description="Shares of the people with which the strongest learned attacker is trained once more."
+    )
+    exposures: int = Field(
+        25, ge=1, le=10_000, description="Exposures of each still scene that an attacker on our camera may average."
     )
     scratch_steps: int = Field(ge=1, le=_STEPS)
     fine_tune_steps: int = Field(ge=1, le=_STEPS)
@@ -265,7 +295,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "data": {
             "train_people": 12, "calibration_people": 8, "validation_people": 6, "test_people": 8,
-            "train_captures": 4, "test_captures": 4, "gallery_captures": 2,
+            "train_captures": 4, "test_captures": 4, "gallery_captures": 2, "attacker_people": 6,
+            "attacker_captures": 3,
         },
         "training": {
             "starts": 1, "warmup_steps": 2, "steps": 4, "adversary_steps": 1, "batch": 8, "checkpoint_every": 2,
@@ -273,7 +304,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder": {"steps": 6, "batch": 8, "width": 8},
         "proof": {
             "baselines": ["mono-pixels"], "scratch_steps": 4, "fine_tune_steps": 1, "wiener_fine_tune_steps": 1,
-            "unet_steps": 2, "landmark_steps": 10, "match_rounds": 1,
+            "unet_steps": 2, "landmark_steps": 10, "match_rounds": 1, "crop_network_steps": 6, "learning_curve": [0.5],
+            "exposures": 3,
         },
     },
     "quick": {
@@ -286,12 +318,17 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "proof": {
             "baselines": ["mono-pixels", "same-field-mono-pixels"], "scratch_steps": 800, "fine_tune_steps": 120,
             "wiener_fine_tune_steps": 150, "unet_steps": 150, "match_rounds": 3,
+            # U-Net and fine-tuned SFace cost more than all of these together and never were the strongest.
+            "attackers": [
+                "crop-network", "linear-discriminant", "scratch-recogniser", "wiener-sface", "sface-as-published",
+                "landmarks-only", "fused",
+            ],
         },
     },
     "standard": {
         "data": {
             "train_people": 600, "calibration_people": 100, "validation_people": 60, "test_people": 200,
-            "train_captures": 20, "test_captures": 12, "gallery_captures": 6,
+            "train_captures": 20, "test_captures": 12, "gallery_captures": 6, "attacker_people": 3000,
         },
         "training": {"starts": 8, "screening_steps": 300, "warmup_steps": 400, "steps": 1500},
         "decoder": {"steps": 3000},
@@ -301,6 +338,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
                 "same-sensor-no-mask",
             ],
             "mono_pixels": [16, 32, 64],
+            "crop_network_steps": 6000,
             "scratch_steps": 2500, "fine_tune_steps": 500, "wiener_fine_tune_steps": 400, "unet_steps": 800,
             "match_rounds": 4,
         },
@@ -308,7 +346,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "full": {
         "data": {
             "train_people": 1500, "calibration_people": 250, "validation_people": 150, "test_people": 500,
-            "train_captures": 24, "test_captures": 12, "gallery_captures": 6,
+            "train_captures": 24, "test_captures": 12, "gallery_captures": 6, "attacker_people": 10_000,
         },
         "training": {"starts": 16, "screening_steps": 1000, "warmup_steps": 1000, "steps": 6000},
         "decoder": {"steps": 10000},
@@ -318,6 +356,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
                 "same-sensor-no-mask",
             ],
             "mono_pixels": [16, 32, 64],
+            "crop_network_steps": 30000,
             "scratch_steps": 10000, "fine_tune_steps": 3000, "wiener_fine_tune_steps": 2000, "unet_steps": 4000,
             "match_rounds": 5,
         },

@@ -14,7 +14,11 @@ from faces.samples import FaceSet, five_points
 from faces.splits import check_disjoint, split_manifest
 from ground.protocols import Progress, RunStore
 
+#: The people on whom attackers alone are trained, beside the training people; synthetic in every run.
+ATTACKERS = "attackers"
 PARTS = tuple(FIRST_IDENTITY)
+#: The others; those of a folder of photographs are dealt out to these.
+DEALT = tuple(name for name in PARTS if name != ATTACKERS)
 
 #: File of a run with the hashes of its photographs, by part.
 PHOTO_FILES = "photographs.json"
@@ -32,7 +36,7 @@ def load_people(config: TrainMaskConfig, progress: Progress) -> tuple[Splits, Re
     """Render or read the people of a run.
 
     Where the faces are photographs, real people train beside synthetic ones; thresholds, validation and test are real
-    people alone.
+    people alone. The part "attackers" is synthetic in every run.
 
     Returns:
         The parts, and what the folder of photographs held.
@@ -50,6 +54,7 @@ def load_people(config: TrainMaskConfig, progress: Progress) -> tuple[Splits, Re
         real = read_real(Path(config.faces), config.optics.scene_px, heads, progress)
         sets = deal(real, config.tune, config.seed)
         sets["train"] = joined(heads, sets["train"])
+        sets[ATTACKERS] = _synthetic(ATTACKERS, config, progress)
     check_disjoint(sets)
     return {name: part_of(faces, share) for name, faces in sets.items()}, real
 
@@ -66,8 +71,11 @@ def part_of(faces: FaceSet, share: float) -> Part:
 
 def _synthetic(part: str, config: TrainMaskConfig, progress: Progress) -> FaceSet:
     data = config.data
-    people: int = getattr(data, f"{part}_people")
-    captures = data.train_captures if part == "train" else data.test_captures
+    sizes = {
+        "train": (data.train_people, data.train_captures),
+        ATTACKERS: (data.attacker_people, data.attacker_captures),
+    }
+    people, captures = sizes.get(part) or (getattr(data, f"{part}_people"), data.test_captures)
     return rendered(
         part,
         people,

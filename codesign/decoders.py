@@ -30,6 +30,27 @@ COPIES = 2
 CHUNK = 256
 
 
+@dataclass(frozen=True)
+class Movement:
+    """How far copies of a scene are moved, each number drawn evenly from minus to plus its reach; half are mirrored.
+
+    Attributes:
+        shift: Along each axis, a share of the frame.
+        turn: In radians.
+        scale: Logarithm of the size.
+    """
+
+    shift: float
+    turn: float
+    scale: float
+
+
+#: For decoders, which have to find a face wherever it is.
+WIDE = Movement(0.08, 0.105, 0.1)
+#: For attackers, who align faces: what is left to learn is how the camera treats a face that stands a little elsewhere.
+NARROW = Movement(0.03, 0.07, 0.06)
+
+
 def relative_signal(camera: EncoderCamera, faces: FaceSet) -> Tensor:
     """Noise-free pixels as shares of the electrons at white, float16 (N, C, n, n): the same at every exposure.
 
@@ -77,13 +98,53 @@ def augmented(camera: EncoderCamera, faces: FaceSet, seed: int, copies: int = CO
     for _ in range(copies):
         for pick in torch.arange(len(faces)).split(CHUNK):
             part = faces.subset(pick)
-            scenes, points = _moved(part.linear().to(psf.device), part.landmarks.to(psf.device), generator)
+            scenes, points = moved(
+                part.linear().to(psf.device), part.landmarks.to(psf.device), "sixty-eight", WIDE, generator
+            )
             signals.append(_signal(camera, psf, scenes))
             landmarks.append(points)
     return torch.cat(signals), torch.cat(landmarks)
 
 
-def _moved(scenes: Tensor, landmarks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def moved_signal(camera: EncoderCamera, part: Part, movement: Movement, seed: int) -> tuple[Tensor, Tensor]:
+    """One moved copy of each scene as this camera sees it.
+
+    Args:
+        camera: The camera.
+        part: Faces with their five points.
+        movement: How far they are moved.
+        seed: Seed for the movements; every camera gets the same copies.
+
+    Returns:
+        Relative signals (N, C, n, n), float16, and the five points (N, 5, 2) of the copies.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        psf = camera.psf
+    signals, found = [], []
+    for pick in torch.arange(len(part.faces)).split(CHUNK):
+        scenes, points5 = part.faces.subset(pick).linear().to(psf.device), part.points5[pick].float().to(psf.device)
+        scenes, points5 = moved(scenes, points5, "five", movement, generator)
+        signals.append(_signal(camera, psf, scenes))
+        found.append(points5)
+    return torch.cat(signals), torch.cat(found)
+
+
+def moved(
+    scenes: Tensor, landmarks: Tensor, which: LandmarkSet, movement: Movement, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Copies of scenes (N, 3, S, S) that are shifted, turned, scaled and, half of them, mirrored.
+
+    Args:
+        scenes: Linear light.
+        landmarks: (N, K, 2) points of each in pixels.
+        which: The set that they are, which says how they change places in a mirror.
+        movement: How far.
+        generator: Generator on the CPU.
+
+    Returns:
+        The copies, and their points.
+    """
     count, side = len(scenes), scenes.shape[-1]
 
     def uniform(*shape: int) -> Tensor:
@@ -92,7 +153,7 @@ def _moved(scenes: Tensor, landmarks: Tensor, generator: torch.Generator) -> tup
     def draw(reach: float, *shape: int) -> Tensor:
         return (uniform(*shape) * 2 - 1) * reach
 
-    turn, scale, shift = draw(0.105), torch.exp(draw(0.1)), draw(0.16, 2)
+    turn, scale, shift = draw(movement.turn), torch.exp(draw(movement.scale)), draw(2 * movement.shift, 2)
     mirrored = uniform() < 0.5
     sign = torch.where(mirrored, -1.0, 1.0)
     # Where each sample of the copy is taken from, in the -1 .. 1 coordinates of the scene.
@@ -107,7 +168,7 @@ def _moved(scenes: Tensor, landmarks: Tensor, generator: torch.Generator) -> tup
     at = (landmarks + 0.5) / half - 1
     back = torch.linalg.inv(matrix[:, :, :2])
     points = (torch.einsum("nij,npj->npi", back, at - matrix[:, None, :, 2]) + 1) * half - 0.5
-    points[mirrored] = points[mirrored][:, list(mirror_order("sixty-eight"))]
+    points[mirrored] = points[mirrored][:, list(mirror_order(which))]
     return copies.clamp_min(0), points
 
 

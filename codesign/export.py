@@ -161,6 +161,8 @@ def write_report_arrays(
             decoder.load_state_dict(run.read_tensors("proof/ours/decoder.safetensors"))
             arrays |= decoded(decoder, frames)
     for key, attacker in restorers().items():
+        if attacker not in config.proof.attackers:
+            continue
         pictures = run.read_tensors(f"proof/ours/{attacker}.safetensors").get("pictures")
         if pictures is not None:
             arrays[f"reconstructions_{key}"] = channels_at_end(pictures.clamp(0, 1))

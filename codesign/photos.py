@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from codesign import cameras, data
-from codesign.attackers import attackers_of, restorers
+from codesign.attackers import FUSED, attackers_of, restorers
+from codesign.auxiliary import store_auxiliary
 from codesign.cameras import CPU, CameraSpec, build, displayed
 from codesign.config import TrainMaskConfig
 from codesign.data import Part
@@ -21,10 +22,18 @@ from codesign.decoders import Decoder, new_decoder, relative_signal, release
 from codesign.errors import CodesignError
 from codesign.export import channels_at_end, decoded
 from codesign.files import MASK, load_tensors
-from codesign.proof import attack, judge, report_rows
+from codesign.proof import attack, join, judge, pooled_scores, report_rows
 from codesign.real_people import FIRST_JUDGED, RealPeople, deal, joined, photo_limits, read_real
-from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary
-from evaluation import auc_interval, embedding_mean, korn_graubard, manifest_hash, rank_trials, score_matrix
+from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary, PooledResult
+from evaluation import (
+    auc_interval,
+    embedding_mean,
+    korn_graubard,
+    manifest_hash,
+    pooled_summary,
+    rank_trials,
+    score_matrix,
+)
 from evaluation.measures.gates import LEAST_PEOPLE
 from faces.folders import FolderFaces
 from faces.landmarks import released
@@ -95,11 +104,13 @@ def evaluate_mask(
     seeded = config.model_copy(update={"seed": seed})
     specs = {spec.name: spec for spec in (cameras.ours(seeded), cameras.clean(seeded))}
     try:
+        # With the seed of the run, which its synthetic people were drawn with.
+        store_auxiliary(result, parts, config)
         errors = {
             spec.name: _prepare(run_dir, seeded, spec, parts, splits, result, progress, device)
             for spec in specs.values()
         }
-        embeddings = _attack(seeded, specs, result, progress, device)
+        embeddings = _attack(seeded, specs, parts, result, progress, device)
     finally:
         # Photographs are left in the result folder only where they were asked for: in the report.
         for name in ("work", "proof"):
@@ -211,6 +222,9 @@ def _prepare(
     signals = {}
     with progress.stage(f"faces through the camera {spec.name}", len(parts)) as stage:
         for name, part in parts.items():
+            if name == data.ATTACKERS and spec.name == "clean":
+                stage.advance()
+                continue  # as in the run
             signal = relative_signal(camera, part.faces)
             signals[name] = signal.cpu()
             # The run has released the landmarks of its own people, who come first.
@@ -237,12 +251,14 @@ def _decoder(run_dir: Path, config: TrainMaskConfig, spec: CameraSpec, camera: E
 def _attack(
     config: TrainMaskConfig,
     specs: Mapping[str, CameraSpec],
+    parts: Mapping[str, Part],
     result: RunStore,
     progress: Progress,
     device: torch.device,
 ) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Embeddings by camera and attacker."""
-    wanted = [(name, attacker) for name in specs for attacker in attackers_of(name)]
+    names = {name: attackers_of(name, config.proof.attackers) for name in specs}
+    wanted = [(name, attacker) for name in specs for attacker in names[name] if attacker != FUSED]
     found: dict[str, dict[str, dict[str, Tensor]]] = {name: {} for name in specs}
     with progress.stage("attackers", len(wanted)) as stage:
         arguments = [(result.path, config, specs[name].to_json(), attacker, device) for name, attacker in wanted]
@@ -252,7 +268,10 @@ def _attack(
             result.log_metrics({"stage": "attack", "camera": name, "attacker": attacker, "seconds": seconds})
             stage.note(f"{name}, {attacker}")
             stage.advance()
-    return {name: {key: found[name][key] for key in attackers_of(name)} for name in specs}
+    for name in specs:
+        if FUSED in names[name]:
+            found[name][FUSED] = join(found[name], parts)[0]
+    return {name: {key: found[name][key] for key in names[name]} for name in specs}
 
 
 def _camera_result(
@@ -268,9 +287,16 @@ def _camera_result(
         photos, rows, centre = parts["test"], found["test"], embedding_mean(found["calibration"])
         gallery, people = photos.gallery, photos.identity
         table = score_matrix(rows[gallery], people[gallery], rows[~gallery], people[~gallery], centre=centre)
+        probes = int((~gallery).sum()) // photos.people
         rank1, area = korn_graubard(*rank_trials(table, 1)), auc_interval(table)
+        pooled = pooled_summary(pooled_scores(found, parts), probes)
         attackers[name] = AttackerResult(
-            rank1=rank1.value, rank1_ci95=rank1.ci, auc=area.value, auc_ci95=area.ci, people=rank1.people
+            rank1=rank1.value,
+            rank1_ci95=rank1.ci,
+            auc=area.value,
+            auc_ci95=area.ci,
+            people=rank1.people,
+            pooled=PooledResult.from_json(pooled, "pooled probes"),
         )
     worst = max(attackers, key=lambda key: attackers[key].order)
     return CameraResult(nme=error, attackers=attackers, worst_attacker=worst)

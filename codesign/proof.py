@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from torch import Tensor
 from codesign.attackers import Target, encode, find
 from codesign.cameras import CPU, CameraSpec, build
 from codesign.config import TrainMaskConfig
-from codesign.data import PARTS, Part, restore
+from codesign.crowd import crowd
+from codesign.data import ATTACKERS, DEALT, PARTS, Part, restore
 from codesign.decoders import reader
 from codesign.errors import CodesignError
 from codesign.files import MASK, load_tensors
+from codesign.fusion import fuse
 from evaluation import (
     LandmarkAttacker,
     ScoreMatrix,
@@ -25,6 +27,8 @@ from evaluation import (
     embedding_mean,
     freeze_threshold,
     noise_sd_px,
+    pooled_score_matrix,
+    pooled_summary,
     score_matrix,
 )
 from evaluation.frame_attackers.recognisers import Attacker
@@ -35,6 +39,8 @@ from sim.camera import EncoderCamera
 
 #: Captures that the report shows.
 PICTURES = 6
+#: Parts that an attacker embeds: weights of a fusion are chosen on the first, thresholds set on the second.
+EMBEDDED = ("validation", "calibration", "test")
 
 
 def report_rows(part: Part) -> Tensor:
@@ -46,9 +52,14 @@ def report_rows(part: Part) -> Tensor:
 
 
 def attack(
-    folder: Path, config: TrainMaskConfig, spec: Mapping[str, Any], name: str, device: torch.device = CPU
+    folder: Path,
+    config: TrainMaskConfig,
+    spec: Mapping[str, Any],
+    name: str,
+    device: torch.device = CPU,
+    share: float = 1.0,
 ) -> dict[str, Tensor]:
-    """One job: fit an attacker on the training people, embed calibration and test people.
+    """One job: fit an attacker on the training people, embed validation, calibration and test people.
 
     Args:
         folder: Run folder; faces, signals and released landmarks are read from it.
@@ -56,34 +67,67 @@ def attack(
         spec: The camera.
         name: The attacker, a row of :data:`codesign.attackers.ATTACKERS`.
         device: Where it is computed.
+        share: Share of its people that an attacker who trains on the whole crowd gets.
 
     Returns:
-        ``calibration`` and ``test`` embeddings; attackers whose reconstructions are shown add ``pictures``
-        (n, C, S, S) of our own camera.
+        Embeddings of the parts of :data:`EMBEDDED`, and of several exposures under :func:`averaged` where the row says
+        so; attackers whose reconstructions are shown add ``pictures`` (n, C, S, S) of our own camera.
 
     Raises:
         CodesignError: If a file is missing or damaged.
     """
     camera_spec, row = CameraSpec.from_json(spec), find(name)
     seed = derived_seed(config.seed, camera_spec.name, name)
-    parts = {part: restore(folder, part) for part in PARTS}
+    parts = {part: restore(folder, part) for part in DEALT}
     if row.make is None:
         known = load_tensors(folder / "proof" / camera_spec.name / "released.safetensors")
+        parts |= {ATTACKERS: restore(folder, ATTACKERS)} if f"landmarks.{ATTACKERS}" in known else {}
         return attack_landmarks(parts, known, config, seed)
     state = load_tensors(folder / MASK) if camera_spec.kind == "mask" else None
     camera = build(camera_spec, config, state, device)
     stored = load_tensors(folder / "work" / f"signals-{camera_spec.name}.safetensors")
     signals = {part: signal.to(device) for part, signal in stored.items()}
     attacker = row.make(row, Target(camera, parts["train"], signals["train"], config, seed))
-    attacker.fit(encode(camera, parts["train"], signals["train"]))
-    result = {
-        part: attacker.embed(encode(camera, parts[part], signals[part]), derived_seed(seed, part)).cpu()
-        for part in ("calibration", "test")
-    }
+    if row.crowd:
+        attacker.fit(crowd(folder, config, camera, parts["train"], signals, share))
+    else:
+        attacker.fit(encode(camera, parts["train"], signals["train"]))
+    result: dict[str, Tensor] = {}
+    for part in EMBEDDED:
+        faces = encode(camera, parts[part], signals[part])
+        result[part] = attacker.embed(faces, derived_seed(seed, part)).cpu()
+        if row.averages and camera_spec.kind == "mask" and share == 1.0:
+            shots = attacker.embed_exposures(faces, derived_seed(seed, part, "exposures"), config.proof.exposures)
+            result[averaged(part)] = shots.cpu()
     if row.restores and camera_spec.kind == "mask":
         restored = pictures(attacker, camera, parts["test"], signals["test"], derived_seed(seed, "pictures"))
         result["pictures"] = restored.cpu()
     return result
+
+
+def averaged(part: str) -> str:
+    """Name under which embeddings of several exposures of each capture of a part are kept."""
+    return f"{part}.exposures"
+
+
+def join(
+    embeddings: Mapping[str, Mapping[str, Tensor]], parts: Mapping[str, Part]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The strongest attackers on a camera as one.
+
+    Args:
+        embeddings: What :func:`attack` returned, by attacker.
+        parts: The people.
+
+    Returns:
+        Joint embeddings, as those of one attacker, and the weight of each attacker that takes part.
+    """
+    fusion = fuse(embeddings, parts)
+    result = {part: fusion.join(embeddings, part) for part in EMBEDDED}
+    if all(averaged("test") in embeddings[name] for name in fusion.weights):
+        shots = {name: {part: embeddings[name][averaged(part)] for part in EMBEDDED} for name in fusion.weights}
+        result |= {averaged(part): fusion.join(shots, part) for part in EMBEDDED}
+    return result, dict(fusion.weights)
 
 
 @torch.no_grad()
@@ -102,17 +146,15 @@ def attack_landmarks(
 ) -> dict[str, Tensor]:
     """The attacker who sees what the camera gives away on purpose: released landmarks and their confidences."""
     attacker = LandmarkAttacker(config.optics.scene_px, seed=seed, steps=config.proof.landmark_steps)
+    own = [name for name in ("train", ATTACKERS) if name in parts]
     attacker.fit(
-        known["landmarks.train"],
-        parts["train"].faces.identity,
-        confidence=known["confidence.train"],
+        torch.cat([known[f"landmarks.{name}"] for name in own]),
+        torch.cat([parts[name].faces.identity for name in own]),
+        confidence=torch.cat([known[f"confidence.{name}"] for name in own]),
         validation=(known["landmarks.validation"], parts["validation"].faces.identity),
         validation_confidence=known["confidence.validation"],
     )
-    return {
-        part: attacker.embed(known[f"landmarks.{part}"], known[f"confidence.{part}"]).float()
-        for part in ("calibration", "test")
-    }
+    return {part: attacker.embed(known[f"landmarks.{part}"], known[f"confidence.{part}"]).float() for part in EMBEDDED}
 
 
 def attack_floor(folder: Path, config: TrainMaskConfig, error: float) -> dict[str, Tensor]:
@@ -122,34 +164,55 @@ def attack_floor(folder: Path, config: TrainMaskConfig, error: float) -> dict[st
     attacker = LandmarkAttacker(config.optics.scene_px, seed=seed, steps=config.proof.landmark_steps)
     points = {name: released(part.faces.landmarks, config.landmarks) for name, part in parts.items()}
     unit = {name: interocular(part.faces.landmarks) for name, part in parts.items()}
+    own = ("train", ATTACKERS)
     attacker.fit(
-        points["train"],
-        parts["train"].faces.identity,
-        noise_px=noise_sd_px(unit["train"], error),
+        torch.cat([points[name] for name in own]),
+        torch.cat([parts[name].faces.identity for name in own]),
+        noise_px=noise_sd_px(torch.cat([unit[name] for name in own]), error),
         validation=(points["validation"], parts["validation"].faces.identity),
     )
     generator = torch.Generator().manual_seed(derived_seed(seed, "release"))
     return {
         part: attacker.embed(add_landmark_noise(points[part], unit[part], error, generator)).float()
-        for part in ("calibration", "test")
+        for part in EMBEDDED
     }
+
+
+def _tables(
+    embeddings: Mapping[str, Tensor],
+    parts: Mapping[str, Part],
+    compare: Callable[..., ScoreMatrix],
+    names: Sequence[str],
+) -> list[ScoreMatrix]:
+    """Score tables of parts, centred with the mean of the calibration people."""
+    centre, tables = embedding_mean(embeddings["calibration"]), []
+    for name in names:
+        part, rows = parts[name], embeddings[name]
+        gallery, people = part.gallery, part.faces.identity
+        tables.append(compare(rows[gallery], people[gallery], rows[~gallery], people[~gallery], centre=centre))
+    return tables
 
 
 def scores(embeddings: Mapping[str, Tensor], parts: Mapping[str, Part]) -> tuple[ScoreMatrix, ScoreMatrix]:
     """Score tables of calibration and test people, centred with the mean of the calibration people."""
-    centre = embedding_mean(embeddings["calibration"])
-    tables = []
-    for name in ("calibration", "test"):
-        part, rows = parts[name], embeddings[name]
-        gallery, people = part.gallery, part.faces.identity
-        tables.append(score_matrix(rows[gallery], people[gallery], rows[~gallery], people[~gallery], centre=centre))
-    return tables[0], tables[1]
+    calibration, test = _tables(embeddings, parts, score_matrix, ("calibration", "test"))
+    return calibration, test
+
+
+def pooled_scores(embeddings: Mapping[str, Tensor], parts: Mapping[str, Part]) -> ScoreMatrix:
+    """Score table of the test people with all probes of a person pooled into one."""
+    return _tables(embeddings, parts, pooled_score_matrix, ("test",))[0]
 
 
 def judge(
     embeddings: Mapping[str, Tensor], parts: Mapping[str, Part], fmr: float, manifest_hash: str
 ) -> tuple[dict[str, Any], ScoreMatrix, Threshold]:
-    """Figures of one job: threshold frozen on calibration impostors, then rank-1, AUC and accept rate on the test."""
+    """Figures of one job: threshold frozen on calibration impostors, then rank-1, AUC and accept rate on the test.
+
+    ``pooled`` holds rank-1 and AUC once more, with all probes of each person pooled.
+    """
     calibration, test = scores(embeddings, parts)
     threshold = freeze_threshold(calibration.impostor, fmr, manifest_hash=manifest_hash)
-    return dict(attacker_summary(test, threshold)), test, threshold
+    probes = int((~parts["test"].gallery).sum()) // len(test.template_id)
+    pooled = pooled_summary(pooled_scores(embeddings, parts), probes)
+    return {**attacker_summary(test, threshold), "pooled": pooled}, test, threshold

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from codesign import data, masks, matching, proof
-from codesign.attackers import attackers_of, in_job_order
+from codesign.attackers import FUSED, LEARNER, attackers_of, find, in_job_order, with_share
+from codesign.auxiliary import store_auxiliary
 from codesign.cameras import CPU, CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
@@ -143,6 +144,7 @@ def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[
             information["photographs"] = data.photo_data(real, splits).to_json()
             run.write_json(data.PHOTO_FILES, data.photo_files(real, splits))
         data.store(run, splits)
+        store_auxiliary(run, splits, config)
         described = data.manifest(splits)
         run.write_json("data.json", described)
         return information | {"manifest": described, "hash": manifest_hash({**described})}
@@ -221,13 +223,50 @@ def _matched_cameras(
             stage.advance()
 
 
+@dataclass(frozen=True)
+class _Attack:
+    """One job of the proof.
+
+    Attributes:
+        camera: Name of the camera; "floor" is landmarks alone.
+        attacker: Name of the attacker; of the floor, the error.
+        spec: Description of the camera; of the floor, the error.
+        share: Share of its people that the attacker gets.
+    """
+
+    camera: str
+    attacker: str
+    spec: Any
+    share: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Name of its results, below the name of the camera."""
+        return self.attacker if self.share == 1.0 else with_share(self.attacker, self.share)
+
+
 def _one_attack(
-    folder: Path, config: TrainMaskConfig, camera: Any, name: str, device: torch.device
+    folder: Path, config: TrainMaskConfig, camera: Any, name: str, device: torch.device, share: float
 ) -> dict[str, Tensor]:
     """Job: an attacker on a camera (its description), or landmarks alone at an error (a number)."""
     if isinstance(camera, float):
         return proof.attack_floor(folder, config, camera)
-    return proof.attack(folder, config, camera, name, device)
+    return proof.attack(folder, config, camera, name, device, share)
+
+
+def _wanted(config: TrainMaskConfig, specs: Mapping[str, Any], error: float) -> list[_Attack]:
+    """All jobs, the longest first."""
+    chosen = config.proof.attackers
+    shares = [share for share in config.proof.learning_curve if share < 1.0] if LEARNER in chosen else []
+    jobs = [_Attack("ours", LEARNER, specs["ours"], share) for share in shares]
+    jobs += [
+        _Attack(camera, name, spec)
+        for name in in_job_order()
+        for camera, spec in specs.items()
+        if name in attackers_of(camera, chosen) and find(name).sees != "embeddings"
+    ]
+    jobs.sort(key=lambda job: -find(job.attacker).cost)
+    return jobs + [_Attack("floor", f"{value:.4f}", value) for value in floor_errors(config, error)]
 
 
 def _attacks(
@@ -243,25 +282,44 @@ def _attacks(
         name: (run.stage_done(f"camera-{name}") or {})["spec"]
         for name in ["ours", "clean", *(family.spec.name for family in baselines(config))]
     }
-    wanted: list[tuple[str, str, Any]] = [
-        (camera, name, spec)
-        for name in in_job_order()
-        for camera, spec in specs.items()
-        if name in attackers_of(camera)
-    ]
-    wanted += [("floor", f"{value:.4f}", value) for value in floor_errors(config, error)]
-    jobs = [job for job in wanted if run.stage_done(f"attack-{job[0]}-{job[1]}") is None]
+    wanted = _wanted(config, specs, error)
+    jobs = [job for job in wanted if run.stage_done(f"attack-{job.camera}-{job.key}") is None]
     with progress.stage("attackers", len(wanted)) as stage:
         stage.advance(len(wanted) - len(jobs))
-        arguments = [(run.path, config, spec, name, device) for _, name, spec in jobs]
+        arguments = [(run.path, config, job.spec, job.attacker, device, job.share) for job in jobs]
         for index, tensors, seconds in run_jobs(_one_attack, arguments, config.workers):
-            camera, name, _ = jobs[index]
-            figures, _, _ = proof.judge(tensors, splits, config.proof.fmr, manifest)
-            run.write_tensors(f"proof/{camera}/{name}.safetensors", tensors)
-            run.log_metrics({
-                "stage": "attack", "camera": camera, "attacker": name, "rank1": figures["rank1"],
-                "auc": figures["auc"], "seconds": seconds,
-            })  # fmt: skip
-            run.mark_stage(f"attack-{camera}-{name}", {"figures": figures, "seconds": seconds})
-            stage.note(f"{camera}, {name}: rank-1 {figures['rank1']:.2f}")
+            job = jobs[index]
+            figures = _keep_attack(config, run, splits, job.camera, job.key, tensors, manifest, seconds, {})
+            stage.note(f"{job.camera}, {job.key}: rank-1 {figures['rank1']:.2f}")
             stage.advance()
+    for camera in specs:
+        names = attackers_of(camera, config.proof.attackers)
+        if FUSED not in names or run.stage_done(f"attack-{camera}-{FUSED}") is not None:
+            continue
+        start = time.monotonic()
+        found = {name: run.read_tensors(f"proof/{camera}/{name}.safetensors") for name in names if name != FUSED}
+        tensors, weights = proof.join(found, splits)
+        seconds = time.monotonic() - start
+        _keep_attack(config, run, splits, camera, FUSED, tensors, manifest, seconds, {"weights": weights})
+
+
+def _keep_attack(
+    config: TrainMaskConfig,
+    run: RunStore,
+    splits: Splits,
+    camera: str,
+    key: str,
+    tensors: dict[str, Tensor],
+    manifest: str,
+    seconds: float,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Judge the embeddings of one attacker; leave them, their figures, and a line in the metrics."""
+    figures, _, _ = proof.judge(tensors, splits, config.proof.fmr, manifest)
+    run.write_tensors(f"proof/{camera}/{key}.safetensors", tensors)
+    run.log_metrics({
+        "stage": "attack", "camera": camera, "attacker": key, "rank1": figures["rank1"],
+        "pooled_rank1": figures["pooled"]["rank1"], "auc": figures["auc"], "seconds": seconds,
+    })  # fmt: skip
+    run.mark_stage(f"attack-{camera}-{key}", {"figures": {**figures, **more}, "seconds": seconds})
+    return figures

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from codesign.attackers import attackers_of, find
+from codesign.attackers import LEARNER, attackers_of, find, with_share
 from codesign.cameras import baselines, build, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
-from codesign.data import Splits
-from codesign.proof import scores
+from codesign.crowd import chosen_people
+from codesign.data import ATTACKERS, Splits
+from codesign.proof import EMBEDDED, averaged, judge, pooled_scores, scores
 from codesign.real_people import photo_limits
 from codesign.records import (
     AblationResult,
@@ -21,10 +22,12 @@ from codesign.records import (
     CameraResult,
     CurvePoint,
     Difference,
+    ExposurePoint,
     FloorResult,
     GapResult,
     Gaps,
     GateResult,
+    LearningPoint,
     Noise,
     PhotoData,
     Round,
@@ -70,7 +73,7 @@ def assemble(
         information: Result of the stage ``faces``.
     """
     names = [family.spec.name for family in baselines(config)]
-    cameras = {name: _camera(run, name) for name in ["ours", "clean", *names]}
+    cameras = {name: _camera(config, run, name) for name in ["ours", "clean", *names]}
     our, clean = cameras["ours"], cameras["clean"]
     floors = floor_errors(config, _measured(our.nme))
     floor = f"{floors[0]:.4f}"
@@ -110,17 +113,20 @@ def assemble(
         config=config.model_dump(mode="json"),
         data={"manifest_sha256": information["hash"], **_sources(information["manifest"])},
         gap_closed=gap,
+        gap_closed_pooled=_gaps(_Tables(run, splits, pooled=True), cameras, best, floor) if best is not None else None,
+        learning_curve=_learning_curve(config, run, splits),
+        exposures=_exposures(config, run, splits, our, information["hash"]),
         ablations=ablations,
         nme_by_light=_nme_by_light(config, run, splits),
         gates=gates,
         findings=findings,
-        timing=_timing(run, cameras, floors),
+        timing=_timing(config, run, cameras, floors),
         photographs=PhotoData.from_json(information["photographs"], "the photographs of the run")
         if information.get("photographs")
         else None,
         **_physics(config, run),
     )
-    return summary.model_copy(update={"limits": tuple(_limits(config, summary))})
+    return summary.model_copy(update={"limits": tuple(_limits(config, run, splits, summary))})
 
 
 def _measured(value: float | None) -> float:
@@ -137,16 +143,19 @@ def _attack(run: RunStore, camera: str, attacker: str) -> AttackerResult:
     return AttackerResult.from_json((run.stage_done(name) or {}).get("figures"), f"the stage {name} of {run.path}")
 
 
-def _camera(run: RunStore, name: str) -> CameraResult:
+def _camera(config: TrainMaskConfig, run: RunStore, name: str) -> CameraResult:
     """One row of the comparison."""
     done = run.stage_done(f"camera-{name}") or {}
-    attackers = {attacker: _attack(run, name, attacker) for attacker in attackers_of(name)}
+    attackers = {attacker: _attack(run, name, attacker) for attacker in attackers_of(name, config.proof.attackers)}
+    pooled = {key: result.pooled.order for key, result in attackers.items() if result.pooled is not None}
     return CameraResult(
         nme=done["nme"],
         validation_nme=done["validation_nme"],
         attackers=attackers,
         worst_attacker=max(attackers, key=lambda key: attackers[key].order),
         worst_attacker_auc=max(attackers, key=lambda key: attackers[key].order[1]),
+        worst_attacker_pooled=max(pooled, key=lambda key: pooled[key], default=None),
+        worst_attacker_pooled_auc=max(pooled, key=lambda key: pooled[key][1], default=None),
         ablation=done.get("ablation", ""),
         sensor=done["spec"]["exposure"],
         parameter=done.get("parameter"),
@@ -163,13 +172,28 @@ def most_private(cameras: Mapping[str, CameraResult], names: Sequence[str]) -> s
 
 
 class _Tables:
-    """Score tables of attackers, read from the run folder when asked for."""
+    """Score tables of attackers, read from the run folder when asked for.
 
-    def __init__(self, run: RunStore, splits: Splits) -> None:
-        self.run, self.splits = run, splits
+    Args:
+        run: The run folder.
+        splits: The people.
+        pooled: Whether all probes of a person are pooled into one.
+    """
+
+    def __init__(self, run: RunStore, splits: Splits, *, pooled: bool = False) -> None:
+        self.run, self.splits, self.pooled = run, splits, pooled
 
     def __call__(self, camera: str, attacker: str) -> ScoreMatrix:
-        return scores(self.run.read_tensors(f"proof/{camera}/{attacker}.safetensors"), self.splits)[1]
+        embeddings = self.run.read_tensors(f"proof/{camera}/{attacker}.safetensors")
+        return pooled_scores(embeddings, self.splits) if self.pooled else scores(embeddings, self.splits)[1]
+
+    def worst(self, camera: CameraResult) -> tuple[str, str]:
+        """The strongest attackers on a camera by rank-1 and by AUC."""
+        if self.pooled:
+            names = camera.worst_attacker_pooled, camera.worst_attacker_pooled_auc
+        else:
+            names = camera.worst_attacker, camera.worst_attacker_auc
+        return names[0] or camera.worst_attacker, names[1] or camera.worst_attacker
 
     def rates(self, camera: str, attacker: str) -> Floats:
         """Success of each test person."""
@@ -189,18 +213,44 @@ def _plain(gap: Gap) -> GapResult:
 
 def _gaps(tables: _Tables, cameras: Mapping[str, CameraResult], best: str, floor: str) -> Gaps:
     """Share of the gap closed; each camera is represented by its own worst attacker, for each measure anew."""
-    base, our = cameras[best], cameras["ours"]
-    rank1 = gap_closed(
-        tables.rates(best, base.worst_attacker),
-        tables.rates("ours", our.worst_attacker),
-        tables.rates("floor", floor),
-    )
-    auc = gap_closed_auc(
-        tables(best, base.worst_attacker_auc or base.worst_attacker),
-        tables("ours", our.worst_attacker_auc or our.worst_attacker),
-        tables("floor", floor),
-    )
+    base, our = tables.worst(cameras[best]), tables.worst(cameras["ours"])
+    rank1 = gap_closed(tables.rates(best, base[0]), tables.rates("ours", our[0]), tables.rates("floor", floor))
+    auc = gap_closed_auc(tables(best, base[1]), tables("ours", our[1]), tables("floor", floor))
     return Gaps(rank1=_plain(rank1), auc=_plain(auc))
+
+
+def _learning_curve(config: TrainMaskConfig, run: RunStore, splits: Splits) -> tuple[LearningPoint, ...]:
+    """The learned attacker on our camera, trained with a part of its people and with all of them."""
+    if LEARNER not in config.proof.attackers:
+        return ()
+    people = sum(len(set(splits[name].faces.identity.tolist())) for name in ("train", ATTACKERS))
+    shares = [*sorted({share for share in config.proof.learning_curve if share < 1.0}), 1.0]
+    return tuple(
+        LearningPoint(
+            attacker=LEARNER,
+            trained_on=chosen_people(people, share),
+            **_fields(_attack(run, "ours", LEARNER if share == 1.0 else with_share(LEARNER, share))),
+        )
+        for share in shares
+    )
+
+
+def _exposures(
+    config: TrainMaskConfig, run: RunStore, splits: Splits, our: CameraResult, manifest: str
+) -> tuple[ExposurePoint, ...]:
+    """The strongest attacker on our camera that can average exposures, with one and with several of each face."""
+    strongest = sorted(our.attackers, key=lambda name: our.attackers[name].order, reverse=True)
+    for name in strongest:
+        tensors = run.read_tensors(f"proof/ours/{name}.safetensors")
+        if averaged("test") not in tensors:
+            continue
+        several = {part: tensors[averaged(part)] for part in EMBEDDED}
+        figures = AttackerResult.from_json(judge(several, splits, config.proof.fmr, manifest)[0], "exposures")
+        return (
+            ExposurePoint(attacker=name, exposures=1, **_fields(our.attackers[name])),
+            ExposurePoint(attacker=name, exposures=config.proof.exposures, **_fields(figures)),
+        )
+    return ()
 
 
 def _gain(tables: _Tables, bare: CameraResult, our: CameraResult, name: str) -> Difference:
@@ -312,10 +362,11 @@ def judgement(
     return gates, findings
 
 
-def _limits(config: TrainMaskConfig, summary: TrainMaskSummary) -> list[str]:
+def _limits(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: TrainMaskSummary) -> list[str]:
     found = [
         "Simulation only: no mask was made and no light was measured.",
-        "One exposure of each face: an attacker who averages T frames of a still face lowers the noise by sqrt(T).",
+        "One exposure of each face, but where several are named: an attacker who averages T frames of a still face "
+        "lowers the noise by sqrt(T).",
         "All faces stand at one distance; a mask with relief acts differently at others.",
         "Colour is represented by three wavelengths; the light of a face covers the whole band.",
         "Privacy is shown against the attackers listed here, each with the training it got, and not against all.",
@@ -325,6 +376,7 @@ def _limits(config: TrainMaskConfig, summary: TrainMaskSummary) -> list[str]:
         found.append("Synthetic heads: people who never lived; evaluate-mask judges the mask on photographs.")
     else:
         found += photo_limits(summary.photographs)
+    found += _still_rising(config, run, splits, summary)
     found.append(
         "Landmarks are not found equally well in all faces: the error is "
         + ", ".join(f"{_measured(value):.3f} in the {name} third" for name, value in summary.nme_by_light.items())
@@ -353,14 +405,36 @@ def _limits(config: TrainMaskConfig, summary: TrainMaskSummary) -> list[str]:
     return found
 
 
-def _timing(run: RunStore, cameras: Iterable[str], floors: Iterable[float]) -> Timing:
+def _still_rising(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: TrainMaskSummary) -> list[str]:
+    """Whether the learned attacker names more people still when it is trained with more."""
+    curve = summary.learning_curve
+    if len(curve) < 2:
+        return []
+    share = max(share for share in config.proof.learning_curve if share < 1.0)
+    tables = _Tables(run, splits)
+    gain = paired_difference(tables.rates("ours", LEARNER), tables.rates("ours", with_share(LEARNER, share))).difference
+    rates = ", ".join(f"{_measured(point.rank1):.3f}" for point in curve)
+    sizes = ", ".join(str(point.trained_on) for point in curve)
+    if gain.low > 0:
+        end = "it still rises, so more people would name more"
+    else:
+        end = "no further rise is shown, which is no proof that more people or longer training would not help"
+    return [
+        f"Trained on {sizes} people, the network on crops names {rates} of the pictures; the last step adds "
+        f"{gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}): {end}."
+    ]
+
+
+def _timing(config: TrainMaskConfig, run: RunStore, cameras: Iterable[str], floors: Iterable[float]) -> Timing:
     """Seconds of each stage; jobs that ran side by side are added up."""
 
     def seconds(name: str) -> float:
         return float((run.stage_done(name) or {}).get("seconds", 0.0))
 
     names = list(cameras)
-    attacks = sum(seconds(f"attack-{camera}-{name}") for camera in names for name in attackers_of(camera))
+    chosen = config.proof.attackers
+    attacks = sum(seconds(f"attack-{camera}-{name}") for camera in names for name in attackers_of(camera, chosen))
+    attacks += sum(seconds(f"attack-ours-{with_share(LEARNER, share)}") for share in config.proof.learning_curve)
     return Timing(
         faces_s=seconds("faces"),
         design_s=seconds("design"),

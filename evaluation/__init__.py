@@ -18,6 +18,7 @@ from evaluation.measures.attackers import (
     attacker_summary,
     holm,
     least_protection,
+    pooled_summary,
     worst_attacker,
 )
 from evaluation.measures.attributes import (
@@ -47,6 +48,7 @@ from evaluation.measures.metrics import (
     det_curve,
     eer,
     embedding_mean,
+    pooled_score_matrix,
     rank1_trials,
     rank_k,
     rank_trials,
@@ -142,6 +144,8 @@ __all__ = [
     "paired_difference",
     "per_identity",
     "poisoning_effect",
+    "pooled_score_matrix",
+    "pooled_summary",
     "psnr",
     "psr",
     "psr_net",

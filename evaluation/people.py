@@ -24,8 +24,10 @@ from ground.protocols import Progress, RunStore
 
 PARTS = ("train", "validation", "calibration", "test")
 #: Synthetic people of each part are numbered from here, above the base of their command, so that parts stay apart
-#: however large they are.
-FIRST_IDENTITY = {"train": 0, "calibration": 1_000_000, "validation": 2_000_000, "test": 3_000_000}
+#: however large they are. "attackers" are further people on whom attackers alone are trained.
+FIRST_IDENTITY = {
+    "train": 0, "calibration": 1_000_000, "validation": 2_000_000, "test": 3_000_000, "attackers": 4_000_000,
+}  # fmt: skip
 #: Where the numbers of each command begin: a mask is never judged on people it was designed with.
 DESIGN_BASE, EVALUATE_BASE = 0, 10_000_000
 
@@ -67,7 +69,7 @@ def rendered(
     """Synthetic people of one part, from the cache if they were rendered before.
 
     Args:
-        part: One of :data:`PARTS`.
+        part: A key of :data:`FIRST_IDENTITY`.
         people: Number of people.
         captures: Number of captures of each.
         size_px: Side of the pictures in pixels.

@@ -29,6 +29,10 @@ class EncodedFaces:
         points5: (N, 5, 2) true eye centres, nose tip and mouth corners in scene pixels, image left first.
         scene_px: Side of the scene frame in pixels.
         read: (signal, generator) -> frames (N, C, n, n) in 0..1 with the sensor's noise and bits.
+        opening: Side of the part of the window that a field stop leaves open, as a share of the window; 1 without one.
+        auxiliary: (N, T) further targets that a network may be trained to predict, NaN where they are not known: of
+            synthetic people the parameters of the generator, of photographs the embedding of a clean recogniser. Only
+            training people have them.
     """
 
     signal: Tensor
@@ -37,6 +41,8 @@ class EncodedFaces:
     points5: Tensor
     scene_px: int
     read: Read
+    opening: float = 1.0
+    auxiliary: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.signal)
@@ -68,6 +74,57 @@ def face_crop(frames: Tensor, points5: Tensor, scene_px: int, size: int, face_sc
     grid = torch.stack([(2 * at.real + 1) / side - 1, (2 * at.imag + 1) / side - 1], dim=-1).to(frames.dtype)
     result = functional.grid_sample(frames, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return functional.avg_pool2d(result, fine) if fine > 1 else result
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How faces are cut out of frames; see :func:`face_crop`.
+
+    Attributes:
+        size: Side of the crop in pixels.
+        face_scale: Size of the face in it; 1 is the standard crop.
+    """
+
+    size: int
+    face_scale: float
+
+    def cut(self, frames: Tensor, points5: Tensor, scene_px: int) -> Tensor:
+        """Crops (N, C, size, size) of frames (N, C, n, n)."""
+        return face_crop(frames, points5, scene_px, self.size, self.face_scale)
+
+
+#: A crop is a tenth wider than the opening, since faces do not stand exactly in its middle, and has a third more
+#: samples than there are pixels behind it, so that a crop between pixels loses nothing.
+_MARGIN, _OVERSAMPLING = 1.1, 1.35
+_SCALES, _SIZES = (0.75, 1.5), (20, 32)
+#: Most samples of a crop with three channels: the closed forms take the cube of the number of features.
+_LARGEST_IN_COLOUR = 24
+
+
+def fitted_crop(faces: EncodedFaces) -> Crop:
+    """The crop that shows what the field stop of a camera leaves open, about as finely as its pixels are.
+
+    A crop made for whole heads spends most of its samples on the dark surround of a stop.
+    """
+    a, _ = similarity(faces.points5.double(), template(112).to(faces.points5.device, torch.float64))
+    standard = 112 / float(a.abs().median())
+    wanted = min(_MARGIN * faces.opening, 1.0) * faces.scene_px
+    scale = min(max(standard / wanted, _SCALES[0]), _SCALES[1])
+    side, channels = faces.signal.shape[-1], faces.signal.shape[1]
+    samples = _OVERSAMPLING * side * standard / (scale * faces.scene_px)
+    largest = _SIZES[1] if channels == 1 else _LARGEST_IN_COLOUR
+    return Crop(min(max(4 * round(samples / 4), _SIZES[0]), largest), scale)
+
+
+def placement(points5: Tensor, scene_px: int) -> Tensor:
+    """Where a crop was cut out of the frame, (N, 4): centre (x, y) in shares of the window, log size, and angle.
+
+    It tells nothing of the points but the similarity by which a crop is aligned.
+    """
+    a, b = similarity(points5.double(), template(112).to(points5.device, torch.float64))
+    centre = (torch.complex(torch.tensor(55.5), torch.tensor(55.5)).to(a) - b) / a
+    rows = [centre.real / scene_px - 0.5, centre.imag / scene_px - 0.5, a.abs().log(), a.angle()]
+    return torch.stack(rows, dim=-1).float()
 
 
 def contrast(faces: EncodedFaces, generator: torch.Generator) -> tuple[float, float]:

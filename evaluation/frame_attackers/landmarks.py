@@ -3,17 +3,21 @@
 Whoever releases landmarks with a given error leaks at least what this attacker finds in them. The attacker has the
 best of several learners, chosen on people that are in neither training nor test:
 
-* a closed-form linear discriminant in the two-covariance model (Ioffe, "Probabilistic LDA", ECCV 2006), and
+* closed-form linear discriminants in the two-covariance model (Ioffe, "Probabilistic LDA", ECCV 2006), one of them, for
+  few points, on products of coordinates too,
 * two small networks trained with a cosine loss (Wang et al., "CosFace", CVPR 2018): one with a steep loss and a margin,
-  for points that tell people apart well, one with a gentle loss, for few or noisy points.
+  for points that tell people apart well, one with a gentle loss, for few or noisy points, and
+* each discriminant together with each network (the mean of both cosines).
 
 All see the coordinates in the frame (size and place of the head can tell a person) and the similarity-aligned shape
-(Procrustes), and the confidences of the points when there are any.
+(Procrustes), and the confidences of the points when there are any. The same class attacks cameras that release nothing
+but a few whole-numbered coordinates, so that a camera and the floor under it meet the same strength.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +34,9 @@ JITTER = 0.5  # training noise of the network for points given as released, in u
 #: Scale and margin of the cosine loss. Steep pays off when most faces can be told apart (68 points); with five noisy
 #: points it learns the training people by heart, and the gentle one finds a fifth to a third more.
 NETWORKS = {"steep network": (24.0, 0.15), "gentle network": (3.0, 0.0)}
-FUSED = "steep network and discriminant on shape"
+#: Up to so many points the products of their coordinates are features too; of more points there are thousands.
+QUADRATIC_POINTS = 10
+_AND = " and "
 
 
 def _check(points: Tensor) -> Tensor:
@@ -112,15 +118,20 @@ class _Features:
         reference = points[0] - points[0].mean(dim=0)
         for _ in range(3):  # the Procrustes mean settles in two or three rounds
             mean = align_shapes(points, reference).mean(dim=0)
-            reference = mean / mean.norm()
+            reference = mean / mean.norm().clamp_min(1e-12)
         self.reference = reference
+        raw = self._raw(points)
+        self.middle, self.spread = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-6)
+
+    def _raw(self, points: Tensor) -> Tensor:
+        return (points / self.frame_size - 0.5).flatten(1)
 
     def __call__(self, points: Tensor, confidence: Tensor | None) -> dict[str, Tensor]:
         if points.shape[1:] != self.reference.shape:
             raise EvaluationError(f"this attacker was trained on {len(self.reference)} points; got {points.shape[1]}.")
         if (confidence is not None) != self.with_confidence:
             raise EvaluationError("give point confidences both in training and in use, or in neither.")
-        raw = (points / self.frame_size - 0.5).flatten(1)
+        raw = self._raw(points)
         shape = align_shapes(points, self.reference).flatten(1)
         extra: list[Tensor] = []
         if confidence is not None:
@@ -129,11 +140,16 @@ class _Features:
                     f"confidences must have shape (N, {points.shape[1]}); got {tuple(confidence.shape)}."
                 )
             extra = [confidence.to(torch.float32)]
-        return {
+        found = {
             "shape": torch.cat([shape, *extra], dim=1),
             "frame": torch.cat([raw, *extra], dim=1),
             "both": torch.cat([raw, shape, *extra], dim=1),
         }
+        if len(self.reference) <= QUADRATIC_POINTS:
+            scaled = (raw - self.middle) / self.spread
+            one, other = torch.triu_indices(raw.shape[1], raw.shape[1], device=raw.device)
+            found["products"] = torch.cat([found["both"], scaled[:, one] * scaled[:, other]], dim=1)
+        return found
 
 
 class _Network(nn.Module):
@@ -205,7 +221,8 @@ class LandmarkAttacker:
         """Train on the training people and keep the best learner.
 
         Args:
-            points: (N, K, 2), K >= 3. True points when ``noise_px`` > 0, else points as they are released.
+            points: (N, K, 2), K >= 1; aligned shapes tell something from three points on. True points when
+                ``noise_px`` > 0, else points as they are released.
             identity: (N,) whole numbers.
             noise_px: Standard deviation per coordinate of the error to add (:func:`noise_sd_px`): fresh noise in every
                 step of the networks, a few draws for the closed form, one for validation. 0 for points that already
@@ -215,10 +232,10 @@ class LandmarkAttacker:
             validation_confidence: (M, K), with ``validation``.
         """
         points = _check(points)
-        if points.shape[1] < 3 or not noise_px >= 0:
+        if points.shape[1] < 1 or not noise_px >= 0:
             raise EvaluationError(
-                f"got {points.shape[1]} points and noise of {noise_px} pixels; at least 3 points and noise that is not "
-                "negative are needed."
+                f"got {points.shape[1]} points and noise of {noise_px} pixels; at least one point and noise that is "
+                "not negative are needed."
             )
         identity = identity.to(points.device, torch.int64)
         if len(identity) != len(points):
@@ -254,9 +271,10 @@ class LandmarkAttacker:
         for name, loss in NETWORKS.items():
             start = closed["discriminant on both"]
             self._learners[name] = self._train(points, identity, confidence, noise_px, start, loss, generator)
+        alone = {name: self._apply(name, tested, validation_confidence) for name in self._learners}
+        pairs = [f"{network}{_AND}{name}" for network in NETWORKS for name in closed]
         self.validation = {
-            name: _rank1_and_auc(self._apply(name, tested, validation_confidence), validation[1].cpu().numpy())
-            for name in [*self._learners, FUSED]
+            name: _rank1_and_auc(_joined(name, alone), validation[1].cpu().numpy()) for name in [*alone, *pairs]
         }
         self.chosen = max(self.validation, key=lambda name: self.validation[name])
         return self
@@ -265,12 +283,10 @@ class LandmarkAttacker:
         """Unit embeddings (N, D) of released points (N, K, 2); no noise is added here."""
         if not self.chosen:
             raise EvaluationError("this attacker has not been trained; call fit first.")
-        return torch.from_numpy(self._apply(self.chosen, _check(points), confidence)).to(points.device)
+        rows = {name: self._apply(name, _check(points), confidence) for name in self.chosen.split(_AND)}
+        return torch.from_numpy(_joined(self.chosen, rows)).to(points.device)
 
     def _apply(self, name: str, points: Tensor, confidence: Tensor | None) -> Floats:
-        if name == FUSED:  # the mean of both cosines
-            pair = [self._apply(part, points, confidence) for part in ("discriminant on shape", "steep network")]
-            return np.asarray(np.concatenate(pair, axis=1) / math.sqrt(2))
         features = self._features(points, confidence)
         learner = self._learners[name]
         if isinstance(learner, Discriminant):
@@ -317,6 +333,12 @@ class LandmarkAttacker:
             optimiser.step()
             schedule.step()
         return network.eval()
+
+
+def _joined(name: str, rows: Mapping[str, Floats]) -> Floats:
+    """Embeddings of one learner, or of two: then an inner product is the mean of both cosines."""
+    parts = [rows[part] for part in name.split(_AND)]
+    return np.asarray(np.concatenate(parts, axis=1) / math.sqrt(len(parts)))
 
 
 def _rank1_and_auc(embeddings: Floats, identity: np.ndarray) -> tuple[float, float]:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from evaluation.discriminant import Discriminant, fit_discriminant
-from evaluation.frame_attackers.encoded import EncodedFaces, channels_last, contrast, face_crop
+from evaluation.frame_attackers.encoded import Crop, EncodedFaces, channels_last, contrast, face_crop, fitted_crop
 from evaluation.frame_attackers.inverters import UNetInverter, WienerFilter
 from evaluation.training import fit_classifier, fresh_classifier, optimise, people_of
 from faces.recognisers import CosineHead, SFace
+from ground.pool import derived_seed
 
 __all__ = [
     "Attacker",
@@ -70,48 +72,56 @@ class Attacker(ABC):
     def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
         """One unit vector (N, D) for each capture, from one exposure whose noise comes from ``seed``."""
 
+    def embed_exposures(self, faces: EncodedFaces, seed: int, exposures: int) -> Tensor:
+        """Mean embedding (N, D), of unit length, of several exposures of each capture: a still face.
+
+        Args:
+            faces: The captures.
+            seed: Seed of the noise of all exposures.
+            exposures: How many there are of each capture, at least 1.
+        """
+        total = sum(self.embed(faces, derived_seed(seed, str(shot))) for shot in range(exposures))
+        return functional.normalize(torch.as_tensor(total), dim=1)
+
 
 class LinearDiscriminant(Attacker):
     """Closed-form two-covariance discriminant on aligned pixels: no training luck, strong where noise dominates.
 
     Args:
         seed: Seed of the noise in the training frames.
-        size: Side of the crop.
+        crop: How faces are cut out; None for the crop that fits the opening of the camera.
         copies: Exposures of each training capture, as far as the number of rows stays bounded.
-        face_scale: Below 1, crops show more around the face; see :func:`face_crop`.
     """
 
     knowledge = "trains on encoded frames of other people (closed form)"
 
-    def __init__(self, *, seed: int, size: int = 24, copies: int = 3, face_scale: float = 0.8) -> None:
+    def __init__(self, *, seed: int, crop: Crop | None = None, copies: int = 3) -> None:
         self.name = "linear-discriminant"
-        self.seed, self.size, self.copies, self.face_scale = seed, size, copies, face_scale
+        self.seed, self.crop, self.copies = seed, crop, copies
 
-    def _rows(self, faces: EncodedFaces, generator: torch.Generator) -> Tensor:
-        crops = [
-            face_crop(
-                faces.read(faces.signal[pick], generator),
-                faces.points5[pick],
-                faces.scene_px,
-                self.size,
-                self.face_scale,
-            )
-            for pick in torch.arange(len(faces)).split(512)
+    def _rows(self, faces: EncodedFaces, picks: Tensor, generator: torch.Generator) -> Tensor:
+        found = [
+            self._crop.cut(faces.read(faces.signal[pick], generator), faces.points5[pick], faces.scene_px)
+            for pick in picks.split(512)
         ]
-        return torch.cat(crops).flatten(1)
+        return torch.cat(found).flatten(1)
 
     def fit(self, faces: EncodedFaces) -> None:
         """Fit the discriminant to noisy aligned pixels of the training people."""
         place, _ = people_of(faces.identity)
         generator = torch.Generator().manual_seed(self.seed)
+        self._crop = self.crop or fitted_crop(faces)
         copies = max(1, min(self.copies, _MOST_ROWS // len(faces)))
-        rows = torch.cat([self._rows(faces, generator) for _ in range(copies)])
-        labels = place.repeat(copies).cpu().numpy()
-        self._map = fit_discriminant(rows.double().cpu().numpy(), labels, ridge=1e-2)
+        picks = torch.arange(len(faces)).repeat(copies)
+        if len(picks) > _MOST_ROWS:
+            picks = torch.randperm(len(faces), generator=generator)[:_MOST_ROWS]
+        rows = self._rows(faces, picks, generator)
+        self._map = fit_discriminant(rows.double().cpu().numpy(), place.cpu()[picks].numpy(), ridge=1e-2)
 
     def embed(self, faces: EncodedFaces, seed: int) -> Tensor:
         """Project one exposure of each capture; see :meth:`Attacker.embed`."""
-        return self._map.embed(self._rows(faces, torch.Generator().manual_seed(seed)))
+        picks = torch.arange(len(faces))
+        return self._map.embed(self._rows(faces, picks, torch.Generator().manual_seed(seed)))
 
 
 class ScratchRecogniser(Attacker):
@@ -121,19 +131,18 @@ class ScratchRecogniser(Attacker):
         seed: Seed for weights, batches and noise.
         steps: Training steps.
         batch: Faces in a step.
-        size: Side of the crop that the network sees.
-        face_scale: Below 1, crops show more around the face; see :func:`face_crop`.
+        crop: How faces are cut out; None for the crop that fits the opening of the camera.
     """
 
     knowledge = "trains a recogniser from scratch on encoded frames of other people"
 
-    def __init__(self, *, seed: int, steps: int, batch: int = 64, size: int = 32, face_scale: float = 0.8) -> None:
+    def __init__(self, *, seed: int, steps: int, batch: int = 64, crop: Crop | None = None) -> None:
         self.name = "scratch-recogniser"
-        self.seed, self.steps, self.batch, self.size, self.face_scale = seed, steps, batch, size, face_scale
+        self.seed, self.steps, self.batch, self.crop = seed, steps, batch, crop
 
     def _input(self, faces: EncodedFaces, pick: Tensor, generator: torch.Generator) -> Tensor:
         frames = (faces.read(faces.signal[pick], generator) - self._mean) / (4 * self._sd) + 0.5
-        crop = face_crop(frames, faces.points5[pick], faces.scene_px, self.size, self.face_scale)
+        crop = self._crop.cut(frames, faces.points5[pick], faces.scene_px)
         return crop.contiguous(memory_format=torch.channels_last)
 
     def fit(self, faces: EncodedFaces) -> None:
@@ -141,8 +150,9 @@ class ScratchRecogniser(Attacker):
         place, people = people_of(faces.identity)
         generator = torch.Generator().manual_seed(self.seed)
         self._mean, self._sd = contrast(faces, generator)
+        self._crop = self.crop or fitted_crop(faces)
         self.network, head = fresh_classifier(
-            faces.signal.shape[1], self.size, people, seed=self.seed, device=faces.signal.device
+            faces.signal.shape[1], self._crop.size, people, seed=self.seed, device=faces.signal.device
         )
 
         def crops(pick: Tensor, generator: torch.Generator) -> Tensor:

@@ -100,3 +100,22 @@ def attacker_summary(matrix: ScoreMatrix, threshold: Threshold, *, level: float 
         "threshold": threshold.value,
         "people": rank1.people,
     }
+
+
+def pooled_summary(matrix: ScoreMatrix, probes: int, *, level: float = 0.95) -> dict[str, object]:
+    """Rank-1 and AUC of one attacker who pools the probes of each person, as plain numbers with their intervals.
+
+    Args:
+        matrix: One row for each person (:func:`evaluation.measures.metrics.pooled_score_matrix`).
+        probes: Probes of each person that were pooled.
+        level: Nominal coverage.
+    """
+    rank1, area = korn_graubard(*rank_trials(matrix, 1), level=level), auc_interval(matrix, level=level)
+    return {
+        "probes": probes,
+        "rank1": rank1.value,
+        "rank1_ci95": rank1.ci,
+        "auc": area.value,
+        "auc_ci95": area.ci,
+        "people": rank1.people,
+    }

@@ -181,6 +181,21 @@ def score_matrix(
     return ScoreMatrix(probes @ known.T, _labels(probe_id, len(probes), "probe_id"), people)
 
 
+def pooled_score_matrix(
+    gallery_emb: Values, gallery_id: Values, probe_emb: Values, probe_id: Values, *, centre: Values | None = None
+) -> ScoreMatrix:
+    """As :func:`score_matrix`, with all probes of a person averaged into one: an attacker who knows them to be of one.
+
+    The pictures that a phone, a tracker or a doorbell takes of somebody come together, so the unit of a decision is
+    rarely a single frame.
+    """
+    known, people = templates(gallery_emb, gallery_id, centre=centre)
+    asked, who = templates(probe_emb, probe_id, centre=centre)
+    if asked.shape[1] != known.shape[1]:
+        raise EvaluationError(f"gallery has {known.shape[1]} features, probes {asked.shape[1]}; use one recogniser.")
+    return ScoreMatrix(asked @ known.T, who, people)
+
+
 def rank1_trials(
     gallery_emb: Values, gallery_id: Values, probe_emb: Values, probe_id: Values, *, centre: Values | None = None
 ) -> tuple[Bools, Ints]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from codesign.records import AttackerResult, EvaluateMaskSummary, Summary, TrainMaskSummary
+from codesign.attacker_records import strongest_pooled
+from codesign.records import AttackerResult, EvaluateMaskSummary, PooledResult, Summary, TrainMaskSummary
 from evaluation.measures.gates import LEAST_PEOPLE
 from optishield.report import figures
 from optishield.report.names import shown_as
@@ -43,6 +44,11 @@ class Camera:
     def headline(self) -> AttackerResult:
         """Figures of its worst attacker."""
         return self.attackers[self.worst]
+
+    @property
+    def pooled(self) -> PooledResult | None:
+        """Figures of the attacker who names the most people when all probes of a person are pooled."""
+        return strongest_pooled(self.attackers)
 
     @property
     def variable(self) -> str:
@@ -143,6 +149,23 @@ def _recognised(summary: Summary) -> str:
     return f"{text}."
 
 
+def _recognised_pooled(summary: Summary) -> list[str]:
+    """Who recognises how many people from several pictures of each."""
+    ours = our_camera(summary).pooled
+    if ours is None:
+        return []
+    text = f"From {ours.probes} pictures of a person together, the strongest attacker names {percent(ours.rank1)}"
+    text += f" of the people ({span(ours.rank1_ci95)})"
+    for where, camera in (
+        ("at the best baseline", best_baseline(summary)),
+        ("from landmarks alone", floor_camera(summary)),
+    ):
+        found = None if camera is None else camera.pooled
+        if found is not None:
+            text += f", {where} {percent(found.rank1)}"
+    return [f"{text}."]
+
+
 def _beside_the_best(ours: Camera, base: Camera) -> list[str]:
     """Whether the two intervals part, and whether the landmark errors are equal."""
     found = []
@@ -179,7 +202,7 @@ def _gaps(summary: TrainMaskSummary) -> list[str]:
 
 def plain_words(summary: Summary) -> list[str]:
     """Short sentences under the headline: what was compared, whether intervals part, and how far to trust it."""
-    found = [_recognised(summary)]
+    found = [_recognised(summary), *_recognised_pooled(summary)]
     base = best_baseline(summary)
     if base is not None:
         found += _beside_the_best(our_camera(summary), base)

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from codesign.records import EvaluateMaskSummary, Summary, TrainMaskSummary
+from codesign.records import EvaluateMaskSummary, GapResult, PooledResult, Summary, TrainMaskSummary
 from ground.files import write_atomic
 from optishield.errors import OptiShieldError
 from optishield.report import figures, pictures
@@ -147,6 +147,12 @@ def series(summary: Summary, found: Sequence[Camera]) -> list[figures.Series]:
     ]
 
 
+def _pooled(found: PooledResult | None) -> dict[str, Any] | None:
+    if found is None or found.rank1 is None:
+        return None
+    return {"probes": found.probes, "rank1": percent(found.rank1), "interval": span(found.rank1_ci95)}
+
+
 def _cell(camera: Camera, name: str) -> dict[str, Any] | None:
     attacker = camera.attackers.get(name)
     if attacker is None or attacker.rank1 is None:
@@ -161,6 +167,7 @@ def _cell(camera: Camera, name: str) -> dict[str, Any] | None:
         "auc": decimal(attacker.auc),
         "auc_interval": span(attacker.auc_ci95, "decimal"),
         "tar": percent(attacker.tar) if attacker.tar is not None else "",
+        "pooled": _pooled(attacker.pooled),
         "worst": name == camera.worst and camera.role != "floor",
         "variable": camera.variable,
     }
@@ -175,6 +182,7 @@ def _table(found: Sequence[Camera]) -> dict[str, Any]:
         "cameras": found,
         "rows": rows,
         "accepts": any(cell and cell["tar"] for _, cells in rows for cell in cells),
+        "pooled": any(cell and cell["pooled"] for _, cells in rows for cell in cells),
     }
 
 
@@ -242,6 +250,15 @@ def _physics(summary: Summary) -> dict[str, list[tuple[str, str]]]:
     return {"physics": camera, "noise": _rows(summary.noise.to_json())}
 
 
+def _gap_parts(summary: TrainMaskSummary) -> list[tuple[str, GapResult]]:
+    """The gaps closed by name: of single pictures, and with all pictures of a person pooled."""
+    found = []
+    for suffix, gaps in (("", summary.gap_closed), (", pictures pooled", summary.gap_closed_pooled)):
+        if gaps is not None:
+            found += [(f"rank-1{suffix}", gaps.rank1), (f"AUC{suffix}", gaps.auc)]
+    return found
+
+
 def _gaps(summary: Summary) -> list[dict[str, str]]:
     if not isinstance(summary, TrainMaskSummary) or summary.gap_closed is None:
         return []
@@ -251,7 +268,7 @@ def _gaps(summary: Summary) -> list[dict[str, str]]:
             "value": decimal(part.value, 2) if part.value is not None else "undefined",
             "interval": span(part.ci95, "decimal"),
         }
-        for name, part in (("rank-1", summary.gap_closed.rank1), ("AUC", summary.gap_closed.auc))
+        for name, part in _gap_parts(summary)
     ]
 
 

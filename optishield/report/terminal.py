@@ -10,7 +10,7 @@ from optishield.report.findings import cameras, headline
 from optishield.report.names import shown_as
 from optishield.report.numbers import decimal, percent, span
 
-HEAD = ("camera", "landmark error", "rank-1", "95 %", "AUC", "strongest attacker")
+HEAD = ("camera", "landmark error", "rank-1", "95 %", "AUC", "strongest attacker", "pooled", "95 %")
 
 
 def print_summary(summary: Summary, run: Path, report: Path) -> None:
@@ -28,8 +28,15 @@ def print_summary(summary: Summary, run: Path, report: Path) -> None:
     for camera in cameras(summary):
         found, worst = camera.headline, "" if camera.role == "floor" else shown_as(camera.worst)
         limits = span(found.rank1_ci95)
-        rows.append((camera.name, decimal(camera.nme), percent(found.rank1), limits, decimal(found.auc), worst))
+        pooled = camera.pooled
+        together = ("", "") if pooled is None else (percent(pooled.rank1), span(pooled.rank1_ci95))
+        rows.append((
+            camera.name, decimal(camera.nme), percent(found.rank1), limits, decimal(found.auc), worst, *together,
+        ))  # fmt: skip
     print_table(HEAD, rows)
+    counts = {camera.pooled.probes for camera in cameras(summary) if camera.pooled is not None}
+    if counts:
+        show(f"pooled: people named when {max(counts)} pictures of each are taken together", lines=True)
     show("")
     if isinstance(summary, TrainMaskSummary):
         for name, gate in {**summary.gates, **summary.findings}.items():

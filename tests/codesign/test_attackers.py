@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from codesign import attackers, baselines, cameras
-from codesign.attackers import ATTACKERS, CameraAttacker, attackers_of, find, in_job_order, restorers
+from codesign.attackers import ATTACKERS, FUSED, CameraAttacker, attackers_of, find, in_job_order, restorers
+from codesign.config import ATTACKERS as NAMES
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
 
@@ -23,12 +24,31 @@ def test_each_name_is_used_once_and_everything_is_said() -> None:
 
 
 def test_the_clean_camera_has_nothing_to_restore_and_the_others_are_not_attacked_as_published() -> None:
-    clean = set(attackers_of("clean"))
+    clean = set(attackers_of("clean", NAMES))
     assert "sface-as-published" in clean
     assert not {row.name for row in ATTACKERS if row.restores} & clean
     for camera in ("ours", "mono-pixels"):
-        assert "sface-as-published" not in attackers_of(camera)
-        assert {row.name for row in ATTACKERS} == clean | set(attackers_of(camera))
+        assert "sface-as-published" not in attackers_of(camera, NAMES)
+        assert {row.name for row in ATTACKERS} == clean | set(attackers_of(camera, NAMES))
+
+
+def test_the_settings_know_every_attacker_and_a_run_tries_those_that_it_names() -> None:
+    assert set(CONFIG.proof.attackers) == set(NAMES) == {row.name for row in ATTACKERS}
+    quick = TrainMaskConfig.for_budget("quick").proof.attackers
+    assert not {"unet-inverter", "sface-fine-tuned", "wiener-sface-fine-tuned"} & set(quick)
+    assert "crop-network" in attackers_of("ours", quick)
+    assert attackers_of("ours", ["fused", "crop-network"]) == ("crop-network", "fused")
+    with pytest.raises(ValueError, match=r"no attacker is called 'crop-net'; choose one of crop-network"):
+        TrainMaskConfig.model_validate(
+            {**CONFIG.model_dump(), "proof": {**CONFIG.proof.model_dump(), "attackers": ["crop-net"]}}
+        )
+
+
+def test_only_the_one_that_joins_others_sees_embeddings_and_only_those_without_frames_are_not_made() -> None:
+    assert [row.name for row in ATTACKERS if row.sees == "embeddings"] == [FUSED]
+    for row in ATTACKERS:
+        assert (row.make is None) == (row.sees != "frames")
+        assert row.make is not None or not (row.crowd or row.averages or row.restores)
 
 
 def test_expensive_jobs_start_first() -> None:
@@ -40,8 +60,8 @@ def test_expensive_jobs_start_first() -> None:
 def test_a_new_row_is_tried_ordered_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     row = CameraAttacker("new", "a new one", "knows nothing", cost=99, make=None, restores="new", against="coded")
     monkeypatch.setattr(attackers, "ATTACKERS", (*ATTACKERS, row))
-    assert in_job_order()[0] == attackers_of("ours")[0] == "new"
-    assert "new" not in attackers_of("clean")
+    assert in_job_order()[0] == attackers_of("ours", [*NAMES, "new"])[0] == "new"
+    assert "new" not in attackers_of("clean", [*NAMES, "new"])
     assert restorers()["new"] == "new"
     assert find("new") is row
 

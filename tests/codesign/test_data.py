@@ -68,6 +68,7 @@ def test_people_of_a_design_keep_their_numbers_and_are_never_those_of_an_evaluat
         (1_000_000, sizes.calibration_people, captures),
         (2_000_000, sizes.validation_people, captures),
         (3_000_000, sizes.test_people, captures),
+        (4_000_000, sizes.attacker_people, sizes.attacker_captures),
     ]
     design = list(asked)
     asked.clear()
@@ -89,7 +90,7 @@ def test_parts_of_a_design_are_stored_under_their_names_and_come_back(
 ) -> None:
     splits = data.load_splits(TrainMaskConfig.for_budget("smoke"), QuietProgress())
     data.store(Folder(tmp_path), splits)  # type: ignore[arg-type]
-    names = {f"faces-{name}.safetensors" for name in ("train", "calibration", "validation", "test")}
+    names = {f"faces-{name}.safetensors" for name in ("train", "calibration", "validation", "test", "attackers")}
     assert {path.name for path in (tmp_path / "work").iterdir()} == names
     values = load_file(tmp_path / "work" / "faces-test.safetensors")
     test = splits["test"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from codesign.attackers import attackers_of
 from codesign.cameras import build, ours
-from codesign.config import TrainMaskConfig
+from codesign.config import ATTACKERS, TrainMaskConfig
 from optishield.cli import main
 from optishield.run.folder import RunFolder, stored_config
 
@@ -55,22 +55,41 @@ def test_run_leaves_what_it_promises(finished: Path) -> None:
 
 def test_summary_is_consistent(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text(encoding="utf-8"))
-    assert summary["identities"] == {"train": 8, "calibration": 4, "validation": 4, "test": 4}
+    assert summary["identities"] == {"train": 8, "calibration": 4, "validation": 4, "test": 4, "attackers": 4}
     assert summary["chance_rank1"] == 0.25
     for camera in (summary, summary["clean"], *summary["baselines"].values()):
         rates = {name: attacker["rank1"] for name, attacker in camera["attackers"].items()}
         assert rates[camera["worst_attacker"]] == max(rates.values())
+        pooled = {name: attacker["pooled"] for name, attacker in camera["attackers"].items()}
+        assert {found["probes"] for found in pooled.values()} == {1}
         assert 0 < camera["nme"] < 5
-    assert set(summary["attackers"]) == set(attackers_of("ours"))
+    assert set(summary["attackers"]) == set(attackers_of("ours", ATTACKERS))
     assert "sface-as-published" in summary["clean"]["attackers"]
     assert summary["best_baseline"] in summary["baselines"]
     assert summary["oracle"]["nme"] == pytest.approx(summary["nme"], abs=1e-4)
-    assert set(summary["gap_closed"]) == {"rank1", "auc"}
+    assert set(summary["gap_closed"]) == set(summary["gap_closed_pooled"]) == {"rank1", "auc"}
     pairs = intervals(summary["attackers"]) + intervals(summary["baselines"]) + intervals(summary["clean"])
     assert len(pairs) > 30
     assert all(low <= value <= high for value, (low, high) in pairs)
     assert 0.5 < summary["throughput"] <= 1
     assert any("imulation" in line for line in summary["limits"])
+
+
+def test_learning_curve_exposures_and_weights_are_those_of_our_camera(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text(encoding="utf-8"))
+    curve = summary["learning_curve"]
+    assert [point["trained_on"] for point in curve] == [6, 12]
+    assert {point["attacker"] for point in curve} == {"crop-network"}
+    whole = summary["attackers"]["crop-network"]
+    assert {key: curve[-1][key] for key in whole} == whole
+    one, several = summary["exposures"]
+    assert (one["exposures"], several["exposures"]) == (1, 2)
+    assert one["rank1"] == summary["attackers"][one["attacker"]]["rank1"]
+    for camera in (summary, *summary["baselines"].values()):
+        weights = camera["attackers"]["fused"]["weights"]
+        assert set(weights) < set(camera["attackers"])
+        assert sum(weights.values()) == pytest.approx(1.0)
+    assert any(line.startswith("Trained on 6, 12 people") for line in summary["limits"])
 
 
 def test_model_files_describe_the_camera_that_was_judged(finished: Path) -> None:
@@ -89,7 +108,7 @@ def test_model_files_describe_the_camera_that_was_judged(finished: Path) -> None
 def test_faces_of_the_parts_are_different_people(finished: Path) -> None:
     parts = json.loads((finished / "data.json").read_text(encoding="utf-8"))
     people = [set(part["identities"]) for part in parts.values()]
-    assert len(set.union(*people)) == sum(map(len, people)) == 20
+    assert len(set.union(*people)) == sum(map(len, people)) == 24
 
 
 def test_every_job_is_logged_with_its_time(finished: Path) -> None:

@@ -151,7 +151,30 @@ def test_the_learner_best_on_validation_is_chosen() -> None:
         points[train], identity[train], noise_px=2.0, validation=(points[~train], identity[~train])
     )
     assert attacker.validation[attacker.chosen] == max(attacker.validation.values())
-    assert len(attacker.validation) == 6
+    # Three discriminants, two networks, and each pair of them.
+    assert len(attacker.validation) == 3 + 2 + 3 * 2
+
+
+def test_few_points_are_told_apart_by_products_of_their_coordinates() -> None:
+    """People who differ only in how two coordinates go together, which no linear map of them can tell."""
+    generator = torch.Generator().manual_seed(0)
+    sign = torch.where(torch.arange(60) // 6 % 2 == 0, 1.0, -1.0).repeat_interleave(20)
+    x = torch.randn(1200, generator=generator)
+    points = torch.stack([x, sign * x + 0.1 * torch.randn(1200, generator=generator)], dim=1)[:, None] + 32
+    identity = torch.arange(60).repeat_interleave(20)
+    attacker = LandmarkAttacker(64, steps=2).fit(points, identity)
+    linear, products = (attacker.validation[f"discriminant on {name}"][1] for name in ("both", "products"))
+    assert linear < 0.6
+    assert products > 0.65  # half of all impostors are of the same sign, so .75 is the most
+
+
+def test_whole_numbered_coordinates_of_one_to_four_points_can_be_attacked() -> None:
+    points, identity = heads(30, 6, 4.0, seed=7)
+    for count in (1, 2, 4):
+        shown = points[:, FIVE[:count]].round()
+        rows = LandmarkAttacker(64, steps=5).fit(shown, identity).embed(shown.long())
+        assert bool(torch.isfinite(rows).all())
+        torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows), dtype=rows.dtype))
 
 
 def test_faulty_input_is_named() -> None:
@@ -165,8 +188,8 @@ def test_faulty_input_is_named() -> None:
         add_landmark_noise(points[0], unit, 0.1, torch.Generator())
     with pytest.raises(EvaluationError, match=r"16 faces need 16 eye distances; got the shape \(1,\)"):
         add_landmark_noise(points, unit[:1], 0.1, torch.Generator())
-    with pytest.raises(EvaluationError, match="at least 3 points"):
-        LandmarkAttacker(64).fit(points[:, :2], identity)
+    with pytest.raises(EvaluationError, match="at least one point"):
+        LandmarkAttacker(64).fit(points[:, :0], identity)
     with pytest.raises(EvaluationError, match=r"noise of -1\.0 pixels"):
         LandmarkAttacker(64).fit(points, identity, noise_px=-1.0)
     with pytest.raises(EvaluationError, match="trained on 5 points; got 68"):

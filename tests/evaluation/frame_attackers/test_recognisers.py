@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from evaluation import EvaluationError, rank_k, score_matrix
+from evaluation.frame_attackers.crop_network import CropNetwork
+from evaluation.frame_attackers.encoded import Crop
 from evaluation.frame_attackers.recognisers import (
     Attacker,
     EncodedFaces,
@@ -66,11 +68,15 @@ def rank1(attacker: Attacker, faces: EncodedFaces, seed: int = 5) -> float:
 
 
 def linear() -> Attacker:
-    return LinearDiscriminant(seed=0, size=12)
+    return LinearDiscriminant(seed=0, crop=Crop(12, 0.8))
 
 
 def scratch() -> Attacker:
-    return ScratchRecogniser(seed=0, steps=50, batch=32, size=16)
+    return ScratchRecogniser(seed=0, steps=50, batch=32, crop=Crop(16, 0.8))
+
+
+def crop_network() -> Attacker:
+    return CropNetwork(seed=0, steps=40, batch=32)
 
 
 def untrained_sface() -> SFace:
@@ -89,10 +95,10 @@ def adapted() -> Attacker:
     return SFaceAttacker("adapted", "test", untrained_sface(), seed=0, adapt=True)
 
 
-ATTACKERS = [linear, scratch, adapted]
+ATTACKERS = [linear, scratch, crop_network, adapted]
 
 
-@pytest.mark.parametrize("make", [linear, scratch])
+@pytest.mark.parametrize("make", [linear, scratch, crop_network])
 def test_attacker_learns_people_it_has_never_met(make: Callable[[], Attacker]) -> None:
     attacker = make()
     attacker.fit(encoded(30, 4, seed=1))
@@ -120,7 +126,7 @@ def test_same_seed_same_bits(make: Callable[[], Attacker]) -> None:
     rows = []
     for _ in range(2):
         attacker = make()
-        if isinstance(attacker, ScratchRecogniser):
+        if isinstance(attacker, ScratchRecogniser | CropNetwork):
             attacker.steps = 3
         attacker.fit(train)
         rows.append(attacker.embed(test, 7))
