@@ -311,6 +311,20 @@ def attackers_of(camera: str, chosen: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in in_job_order() if name in chosen and find(name).against in kinds)
 
 
+def check_chosen(chosen: Collection[str]) -> None:
+    """Refuse a choice of attackers that leaves a camera without any.
+
+    Raises:
+        CodesignError: Nobody would be tried on our camera, or on the clean one.
+    """
+    for camera in ("ours", "clean"):
+        if not any(find(name).sees != "embeddings" for name in attackers_of(camera, chosen)):
+            raise CodesignError(
+                f"proof.attackers = {', '.join(chosen)} leaves no attacker for the camera {camera!r}; add "
+                "linear-discriminant, which is tried on every camera."
+            )
+
+
 def with_share(name: str, share: float) -> str:
     """Name under which results of an attacker are kept that was trained with a share of its people."""
     return f"{name}-with-{share:g}"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from codesign import data, masks, matching, proof
-from codesign.attackers import FUSED, LEARNER, attackers_of, find, in_job_order, with_share
+from codesign.attackers import FUSED, LEARNER, attackers_of, check_chosen, find, in_job_order, with_share
 from codesign.auxiliary import store_auxiliary
 from codesign.cameras import CPU, CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
 from codesign.config import TrainMaskConfig
@@ -111,7 +111,8 @@ def _check_mask(config: TrainMaskConfig, run: RunStore) -> None:
 
 
 def _check_early(config: TrainMaskConfig) -> None:
-    """Find what would stop the run in its last hour: optics that cannot be sampled, missing weights."""
+    """Find what would stop the run in its last hour: optics that cannot be sampled, missing weights, no attackers."""
+    check_chosen(config.proof.attackers)
     geometry = geometry_of(config.optics)
     MaskPsf(geometry, masks.flat(config.mask, geometry.grid)).check()
     build(CameraSpec("bare", "flat", exposure_of(config.sensor)), config)

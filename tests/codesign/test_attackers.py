@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from codesign import attackers, baselines, cameras
-from codesign.attackers import ATTACKERS, FUSED, CameraAttacker, attackers_of, find, in_job_order, restorers
+from codesign.attackers import (
+    ATTACKERS,
+    FUSED,
+    CameraAttacker,
+    attackers_of,
+    check_chosen,
+    find,
+    in_job_order,
+    restorers,
+)
 from codesign.config import ATTACKERS as NAMES
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
@@ -42,6 +51,13 @@ def test_the_settings_know_every_attacker_and_a_run_tries_those_that_it_names() 
         TrainMaskConfig.model_validate(
             {**CONFIG.model_dump(), "proof": {**CONFIG.proof.model_dump(), "attackers": ["crop-net"]}}
         )
+
+
+@pytest.mark.parametrize(("chosen", "camera"), [(["fused"], "ours"), (["crop-network", "fused"], "clean")])
+def test_a_choice_that_leaves_a_camera_without_attackers_is_refused(chosen: list[str], camera: str) -> None:
+    with pytest.raises(CodesignError, match=f"leaves no attacker for the camera '{camera}'; add linear-discriminant"):
+        check_chosen(chosen)
+    check_chosen([*chosen, "linear-discriminant"])
 
 
 def test_only_the_one_that_joins_others_sees_embeddings_and_only_those_without_frames_are_not_made() -> None:
