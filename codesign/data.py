@@ -50,10 +50,9 @@ def load_people(config: TrainMaskConfig, progress: Progress) -> tuple[Splits, Re
     if config.faces == "synthetic":
         sets = {name: _synthetic(name, config, progress) for name in PARTS}
     else:
-        heads = _synthetic("train", config, progress)
-        real = read_real(Path(config.faces), config.optics.scene_px, heads, progress)
+        real = read_real(Path(config.faces), config.optics.scene_px, progress)
         sets = deal(real, config.tune, config.seed)
-        sets["train"] = joined(heads, sets["train"])
+        sets["train"] = joined(_synthetic("train", config, progress), sets["train"])
         sets[ATTACKERS] = _synthetic(ATTACKERS, config, progress)
     check_disjoint(sets)
     return {name: part_of(faces, share) for name, faces in sets.items()}, real

@@ -96,8 +96,7 @@ def evaluate_mask(
     """
     config = _finished(run_dir)
     splits = _known_people(run_dir, config, progress)
-    heads = splits["train"].faces
-    real, known = _unseen(run_dir, read_real(faces_dir, config.optics.scene_px, heads, progress, FIRST_JUDGED))
+    real, known = _unseen(run_dir, read_real(faces_dir, config.optics.scene_px, progress, FIRST_JUDGED))
     parts = _parts(splits, real, tune, seed)
     check_disjoint({name: part.faces for name, part in parts.items()})
     photos = parts["test"]
@@ -315,7 +314,7 @@ def _verdict(errors: Mapping[str, float], mode: str, own: CameraResult) -> str:
     rank1, area = (math.nan if value is None else value for value in (own.worst.rank1, own.worst.auc))
     return (
         f"The decoder finds eyes, nose and mouth corners with an error of {errors['ours']:.2f} of the outer eye "
-        f"distance ({errors['clean']:.2f} through the clean camera), measured against a landmark network on the "
+        f"distance ({errors['clean']:.2f} through the clean camera), measured against two landmark networks on the "
         f"photographs. On the {whom} of its own test the strongest attacker had a rank-1 of {rank1:.2f} and an area of "
         f"{area:.2f}, among {own.worst.people} people."
     )

@@ -15,7 +15,7 @@ from codesign.records import FramingResult, LandmarkAgreement, PhotoData
 from evaluation import korn_graubard
 from faces.files import cache_folder
 from faces.folders import FolderFaces, list_people, load_folder
-from faces.framing import Framing, placements
+from faces.framing import HEADS, placements
 from faces.samples import FaceSet, five_points
 from faces.splits import named_people, split_by_identity
 from faces.truth import SOURCES, LandmarkTruth
@@ -38,12 +38,10 @@ class RealPeople:
 
     Attributes:
         folder: The photographs, with all 68 landmarks.
-        framing: Where faces were put in their frames.
         first: Number of the first person.
     """
 
     folder: FolderFaces
-    framing: Framing
     first: int
 
     @property
@@ -78,27 +76,25 @@ class RealPeople:
         return sorted(digest for digest, there in zip(self.folder.sha256, rows, strict=True) if there)
 
 
-def read_real(path: Path, size_px: int, heads: FaceSet, progress: Progress, first: int = FIRST_REAL) -> RealPeople:
+def read_real(path: Path, size_px: int, progress: Progress, first: int = FIRST_REAL) -> RealPeople:
     """The photographs of a folder, framed as synthetic heads are.
 
-    Size and place of each face are drawn from the distribution that the heads have in their frames, so that a camera
-    meets both alike. Frames and points are kept in the cache, under the hashes of the files.
+    Size and place of each face are drawn as the generator of the heads draws them, so that a camera meets both alike.
+    Frames and points are kept in the cache, under the hashes of the files.
 
     Args:
         path: Folder with one folder of photographs for each person.
         size_px: Side of the frames.
-        heads: Synthetic heads in their own frames; other people in the set are left out.
         progress: Display.
         first: Number of the first person.
 
     Raises:
         FacesError: If the folder cannot be used, or weights are missing.
     """
-    framing = Framing.of(five_points(_synthetic(heads).landmarks), size_px)
     with progress.stage("photographs") as stage:
-        folder = load_folder(path, size_px, truth=LandmarkTruth(), framing=framing, cache=cache_folder(_CACHE))
+        folder = load_folder(path, size_px, truth=LandmarkTruth(), framing=HEADS, cache=cache_folder(_CACHE))
         stage.note(f"{len(folder.faces)} used, {len(folder.refused)} left out")
-    return RealPeople(folder, framing, first)
+    return RealPeople(folder, first)
 
 
 def deal(people: RealPeople, tune: str, seed: int) -> dict[str, FaceSet]:
@@ -219,13 +215,13 @@ def photo_limits(data: PhotoData | None) -> list[str]:
     found = data.agreement
     low, high = (0.0 if limit is None else limit for limit in found.share_beyond_ci95)
     return [
-        f"Nobody marked the photographs by hand: their landmarks are those of the network {found.sources[0]}, from "
-        f"which {found.sources[1]}, trained by others on other photographs, lies {found.mean or 0:.3f} of the outer "
-        f"eye distance away (median {found.median or 0:.3f}; beyond {found.beyond:g} in {found.share_beyond or 0:.1%} "
-        f"of the photographs, 95 % interval over people {low:.1%} to {high:.1%}). Landmark errors below that are not "
-        f"told apart from errors of the truth. Photographs left out because the two disagreed: "
-        f"{found.left_out}.",
-        "Size and place of the faces in their frames are drawn as those of the synthetic heads are; what else differs "
+        "Nobody marked the photographs by hand: their landmarks are the mean of two networks that were trained by "
+        f"different people on different photographs, {found.sources[0]} and {found.sources[1]}. These lie "
+        f"{found.mean or 0:.3f} of the outer eye distance apart (median {found.median or 0:.3f}; beyond "
+        f"{found.beyond:g} in {found.share_beyond or 0:.1%} of the photographs, 95 % interval over people {low:.1%} to "
+        f"{high:.1%}): landmark errors below half of that cannot be told from errors of the truth. Photographs left "
+        f"out because the two disagreed: {found.left_out}.",
+        "Size and place of the faces in their frames are drawn as those of synthetic heads are; what else differs "
         "between heads and photographs, light, hair, glasses and compression, is not matched.",
     ]
 

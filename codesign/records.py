@@ -269,7 +269,7 @@ class LandmarkAgreement(Record):
     """How far two networks that know nothing of each other put the five points of photographs apart.
 
     Attributes:
-        sources: The weights of the two; the points of the first are the ones that errors are measured against.
+        sources: The weights of the two; errors are measured against the mean of their points.
         mean: Mean distance, as a share of the outer eye distance, over people.
         median: Median over photographs.
         beyond: Distance from which the two count as apart.

@@ -32,7 +32,7 @@ MOST_TURNED_DEG = 30.0
 KNOWN_LANDMARKS = {30: 2, 48: 3, 54: 4}
 
 #: Raised whenever the same photograph gives another frame or other points.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Framer:
     ) -> None:
         self.detector, self.truth, self.framing, self.size, self.cache = detector, truth, framing, size, cache
         settings = [
-            _VERSION, size, framing.mean, framing.axes, weights.info("yunet").sha256, truth.key if truth else None,
+            _VERSION, size, framing.mean, framing.turned, framing.axes, weights.info("yunet").sha256,
+            None if truth is None else truth.key,
         ]  # fmt: skip
         self._settings = json.dumps(settings).encode()
 
@@ -115,15 +116,16 @@ class Framer:
                 f"the face is turned by {settled.roll_deg:.0f} degrees, and the detector puts its eyes and mouth at "
                 "wrong places; turn the photograph upright"
             )
-        # The pixels decide the place, so that a copy under another name is the same picture.
-        place = self.framing.draw(image.tobytes())
         if self.truth is None:
+            # The pixels decide what is drawn, so that a copy under another name is the same picture.
+            place = self.framing.draw(face.points5, image.tobytes())
             frame, inner, padding = crop_face(image, face.points5, self.size, place)
             landmarks = np.full((68, 2), math.nan, np.float32)
             landmarks[list(KNOWN_LANDMARKS)] = inner[list(KNOWN_LANDMARKS.values())]
             return Framed(frame, inner, landmarks, padding, math.nan)
         marked = self.truth.mark(image, face.points5)
         points5 = five_points(torch.from_numpy(marked.landmarks)).numpy()
+        place = self.framing.draw(points5, image.tobytes())
         frame, inner, padding = crop_face(image, points5, self.size, place)
         scale, shift = fit(points5, self.size, place)
         landmarks = (marked.landmarks * scale + shift).astype(np.float32)

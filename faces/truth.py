@@ -1,8 +1,8 @@
 """Landmarks of photographs that nobody marked: two networks that know nothing of each other, and their distance.
 
 One network alone would be believed without any measure of its error. Of two that were trained by different people on
-different photographs, the distance between their answers bounds what either can be off by where their errors are not
-alike: independent errors of sizes a and b lie sqrt(a^2 + b^2) apart.
+different photographs, the distance between their answers says what either can be off by where errors are not alike:
+independent errors of sizes a and b lie sqrt(a^2 + b^2) apart, and the mean of the two is off by half of that.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from faces.face_api import LandmarkNet68, load_landmark_net
 from faces.face_mesh import FaceMesh, load_face_mesh
 from faces.samples import five_points, interocular
 
-#: Weights of the two networks: the first one's points are taken, the second one judges them.
+#: Weights of the two networks, whose points are averaged.
 SOURCES = ("face-mesh", "face-landmark-68")
 
 #: A photograph on which the two put the five points further apart than this share of the outer eye distance, on
-#: average, is left out: at least one of them sees no face there, or another one.
-MOST_APART = 0.2
+#: average, is left out: at least one of them sees no face there, or another one. Usual is a quarter of it.
+MOST_APART = 0.15
 
 #: Least probability of a face that the first network must state.
 LEAST_FACE = 0.5
@@ -42,7 +42,7 @@ class Marked:
     """The landmarks of one face.
 
     Attributes:
-        landmarks: (68, 2) float32 pixels, iBUG order, of the first network.
+        landmarks: (68, 2) float32 pixels, iBUG order, the mean of both networks.
         apart: Mean distance of the five points of the two networks, as a share of the outer eye distance.
     """
 
@@ -54,8 +54,8 @@ class LandmarkTruth:
     """Marks the faces of photographs by both networks.
 
     Args:
-        mesh: The network whose points are taken; default: with the fetched weights.
-        second: The network that judges them; default: with the fetched weights.
+        mesh: The first network; default: with the fetched weights.
+        second: The second one; default: with the fetched weights.
 
     Raises:
         FacesError: If weights are missing or damaged.
@@ -96,7 +96,7 @@ class LandmarkTruth:
                 f"two landmark networks put its points {apart:.2f} of the eye distance apart (at most {MOST_APART:g}); "
                 "take a photograph that shows the face from the front"
             )
-        return Marked(back(found[0].numpy()), apart)
+        return Marked(back(((found + other) / 2)[0].numpy()), apart)
 
 
 class DisagreementError(FacesError):

@@ -27,7 +27,7 @@ from codesign.real_people import (
 from codesign.records import PhotoData
 from faces.errors import FacesError
 from faces.folders import FolderFaces, Refusal
-from faces.framing import ALIGNED, FRAME_POINTS
+from faces.framing import FRAME_POINTS
 from faces.samples import FaceSet, five_points
 from faces.splits import named_people
 
@@ -64,7 +64,7 @@ def _real(people: int, captures: int = 3, first: int = FIRST_REAL) -> RealPeople
         (Refusal(Path("a.jpg"), "two networks", disagreement=True), Refusal(Path("b.jpg"), "no face")),
         torch.linspace(0, 0.15, total), tuple(f"sha{k:03d}" for k in range(total)),
     )  # fmt: skip
-    return RealPeople(folder, ALIGNED, first)
+    return RealPeople(folder, first)
 
 
 def _who(faces: FaceSet) -> set[int]:
@@ -183,9 +183,11 @@ def test_disagreement_of_the_networks_is_stated() -> None:
     assert low < 1 / 3 < high
     facts = PhotoData(photographs=15, enrolled=5, left_out=2, images_sha256="", agreement=found)
     first, second = photo_limits(facts)
-    assert "lies 0.075 of the outer eye distance away (median 0.075; beyond 0.1 in 33.3% of the photographs" in first
+    assert (
+        "These lie 0.075 of the outer eye distance apart (median 0.075; beyond 0.1 in 33.3% of the photographs" in first
+    )
     assert "left out because the two disagreed: 1." in first
-    assert "drawn as those of the synthetic heads" in second
+    assert "drawn as those of synthetic heads" in second
     assert photo_limits(None) == []
 
 
