@@ -58,6 +58,7 @@ def exposure_of(sensor: SensorConfig) -> Exposure:
     values = sensor.model_dump()
     stop = values.pop("field_stop")
     shown = stop.pop("enabled")
+    del values["grey_mask"]  # designed, like the mask, and no part of the exposure
     return Exposure.from_json({**values, "field_stop": stop if shown else None})
 
 
@@ -85,11 +86,12 @@ def build(
         return EncoderCamera(blur, spec.exposure, geometry.scene_px).eval().to(device)
     if spec.kind == "defocus":
         geometry = replace(geometry, focus_distance_m=_value(spec))
-    grid, settings = geometry.grid, config.mask
+    grid, settings, grey = geometry.grid, config.mask, None
     if spec.kind == "mask":
         if mask is None:
             raise CodesignError(f"the camera {spec.name!r} needs the state of the designed mask.")
-        relief = masks.load(settings, grid, mask)
+        state, grey = masks.split(config.sensor, mask)
+        relief = masks.load(settings, grid, state)
     elif spec.kind == "random-mask":
         generator = torch.Generator().manual_seed(config.seed)
         material = get_material(settings.material)
@@ -99,7 +101,7 @@ def build(
         relief = FlatMask(grid)
     source = MaskPsf(geometry, relief.requires_grad_(False))
     source.check()
-    return EncoderCamera(source, spec.exposure, geometry.scene_px).eval().to(device)
+    return EncoderCamera(source, spec.exposure, geometry.scene_px, grey).eval().to(device)
 
 
 def _value(spec: CameraSpec) -> float:
@@ -109,8 +111,9 @@ def _value(spec: CameraSpec) -> float:
 
 
 def ours(config: TrainMaskConfig) -> CameraSpec:
-    """The camera under design."""
-    return CameraSpec("ours", "mask", exposure_of(config.sensor))
+    """The camera under design; a grey mask stands in place of the field stop."""
+    exposure = exposure_of(config.sensor)
+    return CameraSpec("ours", "mask", replace(exposure, field_stop=None) if config.sensor.grey_mask else exposure)
 
 
 def clean(config: TrainMaskConfig) -> CameraSpec:
@@ -231,5 +234,7 @@ def _baseline(family: Family, label: str, pixels: int, config: TrainMaskConfig) 
         exposure = replace(exposure, **family.sensor)
     span = family.span(config)
     spec = CameraSpec(label, family.kind, exposure)
-    made = Baseline(spec, family.parameter, span.best, span.worst, family.finer, family.lacks)
+    # No camera without our mask has our grey mask: where we have one, they stand behind the stop that it began as.
+    lacks = f"{family.lacks} and the grey mask" if family.lacks and config.sensor.grey_mask else family.lacks
+    made = Baseline(spec, family.parameter, span.best, span.worst, family.finer, lacks)
     return replace(made, spec=made.at(span.start))

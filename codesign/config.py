@@ -103,6 +103,9 @@ class SensorConfig(Section):
     field_stop: FieldStopConfig = Field(
         FieldStopConfig(), description="Opening of our own camera; baselines proper have none."
     )
+    grey_mask: bool = Field(
+        False, description="Learn the transmission of each pixel, from the field stop on and in its place."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -160,20 +163,30 @@ class TrainingConfig(Section):
     )  # fmt: skip
     warmup_steps: int = Field(ge=0, le=_STEPS, description="Steps of decoder and adversaries before the mask moves.")
     steps: int = Field(ge=1, le=_STEPS, description="Optics steps.")
-    adversary_steps: int = Field(3, ge=1, le=1000, description="Adversary steps for each optics step.")
+    adversary_steps: int = Field(
+        3, ge=1, le=1000, description="Adversary steps for each step of the decoder or the optics."
+    )
+    adversary_batch: int = Field(32, ge=8, le=4096, description="Captures in a step of the adversaries.")
     batch: int = Field(32, ge=8, le=4096)
     decoder_width: int = Field(
         8, ge=8, le=256, multiple_of=8, description="Width of the decoder during co-training; a full one follows."
     )
     mask_rate: float = Field(0.02, gt=0, le=10)
+    grey_rate: float = Field(0.05, gt=0, le=10, description="Rate of the log odds of transmission of a grey mask.")
     network_rate: float = Field(2e-3, gt=0, le=1)
+    adversary_rate: float = Field(
+        3e-3, gt=0, le=1, description="Peak rate of the adversaries; after the warm-up a fixed share of it."
+    )
     privacy_weight: float = Field(
         0.6, ge=0, le=_WEIGHT, description="Weight of the bounded recogniser loss, which stops at chance."
     )
     subspace_weight: float = Field(
         0.02, ge=0, le=_WEIGHT,
-        description="Weight of the closed-form identity information, over the bits that name a person of the batch.",
+        description="Weight of the closed-form identity information, over the bits that name a person of its batch.",
     )  # fmt: skip
+    subspace_people: int = Field(
+        48, ge=4, le=4096, description="People, with up to four captures each, whose identity information is counted."
+    )
     inverter_weight: float = Field(
         0.1, ge=0, le=_WEIGHT, description="Weight of what a learned inverter gets back, bounded."
     )

@@ -22,6 +22,8 @@ from ground.pool import derived_seed
 from ground.protocols import RunStore
 from sim.stored import StoredCamera
 
+#: What ``mask.json`` says of a grey mask.
+GREY_FILE = {"file": "grey_mask.npy", "unit": "transmission of each pixel, 0 to 1", "axes": "[y, x], x right, y down"}
 POINT_NAMES = {
     "five": "five landmarks: right eye, left eye (of the subject), nose tip, right and left mouth corner",
     "sixty-eight": "68 landmarks in iBUG order",
@@ -32,7 +34,8 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: TrainMaskSummar
     """Mask, point-spread function, decoder and model card.
 
     Files: ``mask.json`` and ``mask_height_m.npy`` (beside ``mask.safetensors``, the controls), ``psf.npy``,
-    ``camera.json``, ``decoder.safetensors``, ``decoder.json``, ``README.md``.
+    ``grey_mask.npy`` where the sensor has one, ``camera.json``, ``decoder.safetensors``, ``decoder.json``,
+    ``README.md``.
     """
     state = run.read_tensors(MASK)
     geometry = geometry_of(config.optics)
@@ -46,6 +49,7 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: TrainMaskSummar
             "aperture_diameter_m": config.optics.aperture_diameter_m,
             "psf": {"file": "psf.npy", "pitch_m": geometry.cell_m, "wavelengths_m": config.optics.wavelengths_m},
             "parameters": {name: list(value.shape) for name, value in state.items()},
+            **({"grey_mask": GREY_FILE} if config.sensor.grey_mask else {}),
         },
     )
     run.write_tensors("decoder.safetensors", run.read_tensors("proof/ours/decoder.safetensors"))
@@ -75,7 +79,9 @@ def write_camera(config: TrainMaskConfig, run: RunStore, mask: Mapping[str, Tens
     """
     spec = ours(config)
     camera = build(spec, config, mask)
-    StoredCamera(geometry_of(config.optics), spec.exposure, camera.psf.detach(), relief_m(camera)).save(run.write_bytes)
+    grey = None if camera.grey is None else camera.grey.transmission()
+    stored = StoredCamera(geometry_of(config.optics), spec.exposure, camera.psf.detach(), relief_m(camera), grey)
+    stored.save(run.write_bytes)
 
 
 def _card(config: TrainMaskConfig, summary: TrainMaskSummary) -> str:

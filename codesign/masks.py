@@ -1,4 +1,7 @@
-"""The mask under design: made from its configuration, drawn at random for a start, or read back from its state."""
+"""The mask under design: made from its configuration, drawn at random for a start, or read back from its state.
+
+Its state is one tensor of the relief in the pupil and, where the sensor has a grey mask, one of that.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codesign.config import MaskConfig
+from codesign.config import MaskConfig, SensorConfig
 from codesign.errors import CodesignError
-from optics import FreeformMask, PhaseMask, PupilGrid, ZernikeMask, get_material
+from optics import FieldStop, FreeformMask, PhaseMask, PupilGrid, ZernikeMask, get_material
+from sim.grey_mask import GreyMask, logits_of
 
 #: Name of the one tensor that each kind of mask is made of.
 _VALUES = {"free-form": "controls", "zernike": "coefficients_m"}
+#: Name of the tensor of a grey mask beside it: log odds of the transmission of each pixel.
+GREY = "grey_logits"
 
 
 def build(settings: MaskConfig, grid: PupilGrid, values: Tensor) -> PhaseMask:
@@ -85,3 +91,43 @@ def load(settings: MaskConfig, grid: PupilGrid, state: Mapping[str, Tensor]) -> 
     if not values.is_floating_point() or not bool(torch.isfinite(values).all()):
         raise CodesignError(f"the stored {name} are not all finite numbers; use the mask file of this run.")
     return build(settings, grid, values)
+
+
+def start_grey(sensor: SensorConfig, scene_px: int) -> GreyMask | None:
+    """A trainable grey mask that passes what the configured field stop does; None where the sensor has none.
+
+    Without a stop it starts from nine tenths everywhere.
+    """
+    if not sensor.grey_mask:
+        return None
+    values = sensor.field_stop.model_dump()
+    if values.pop("enabled"):
+        passed = FieldStop(**values).transmission(scene_px, device="cpu")
+    else:
+        passed = torch.full((scene_px, scene_px), 0.9, device="cpu")
+    return GreyMask(nn.Parameter(logits_of(passed, sensor.pixels)))
+
+
+def split(sensor: SensorConfig, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], GreyMask | None]:
+    """The state of the relief alone, for :func:`load`, and the fixed grey mask of a sensor that has one.
+
+    Args:
+        sensor: Sensor that the run was configured with.
+        state: State of the whole mask.
+
+    Raises:
+        CodesignError: If the grey mask is missing, or is not one value for each pixel.
+    """
+    relief = dict(state)
+    if not sensor.grey_mask:
+        return relief, None
+    logits, shape = relief.pop(GREY, None), (sensor.pixels, sensor.pixels)
+    if logits is None or tuple(logits.shape) != shape or not logits.is_floating_point():
+        found = "none" if logits is None else f"{logits.dtype} of shape {tuple(logits.shape)}"
+        raise CodesignError(
+            f"the grey mask of this configuration consists of {GREY} of shape {shape}, but the stored one is {found}; "
+            "use the mask file of this run."
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise CodesignError(f"the stored {GREY} are not all finite numbers; use the mask file of this run.")
+    return relief, GreyMask(logits)

@@ -174,10 +174,17 @@ class AblationResult(Record):
 
 
 class GateResult(Record):
-    """Whether a condition holds, and why."""
+    """Whether a condition holds, and why.
+
+    Attributes:
+        passed: Whether it holds.
+        reason: Why, with the figures in words.
+        figures: The same figures by name, where somebody may want to go on with them.
+    """
 
     passed: bool
     reason: str
+    figures: dict[str, Number] = {}
 
 
 class Noise(Record):

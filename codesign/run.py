@@ -105,7 +105,7 @@ def _check_mask(config: TrainMaskConfig, run: RunStore) -> None:
     cure = f"put it back, or delete {run.path / 'stages' / 'design.json'} to have it written again by --resume"
     state = load_checked(path, designed.get("mask_sha256"), cure)
     try:
-        masks.load(config.mask, geometry_of(config.optics).grid, state)
+        masks.load(config.mask, geometry_of(config.optics).grid, masks.split(config.sensor, state)[0])
     except CodesignError as error:
         raise CodesignError(f"{path} cannot be used: {str(error).rstrip('.')}; {cure}.") from error
 
@@ -161,7 +161,7 @@ def _design(config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Pr
         designer = Designer(
             config,
             geometry_of(config.optics),
-            exposure_of(config.sensor),
+            ours(config).exposure,
             splits["train"].faces,
             splits["validation"].faces,
             run,

@@ -25,6 +25,8 @@ from sim.camera import Exposure, Geometry, MaskPsf
 
 #: Share of the starts that goes on after screening; at least one does.
 GOES_ON = 0.25
+#: How often what moves the mask is looked at, in steps.
+WATCHED_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,13 @@ class Designer:
             before = at
             while at < end:
                 moved = at - settings.warmup_steps
-                if moved > 0 and moved % settings.reset_every == 0:
+                # One that starts anew just before the end would only sleep through it.
+                renewed = moved > 0 and moved % settings.reset_every == 0
+                if renewed and moved + settings.reset_every <= settings.steps:
                     trainer.renew(moved // settings.reset_every)
-                logged = trainer.step(move_mask=moved >= 0)
                 at += 1
+                watched = moved >= 0 and (at % WATCHED_EVERY == 0 or at == self.total)
+                logged = trainer.step(move_mask=moved >= 0, gradients=watched)
                 if at % 10 == 0 or at == self.total:
                     self.run.log_metrics({"stage": "design", "start": number, "step": at, **logged})
                     stage.note(f"NME {logged['nme']:.3f}")
@@ -181,7 +186,8 @@ class Designer:
         if step == self.total:
             state = part_of(self.run.read_tensors(_checkpoint(number, step)), "mask")
             try:
-                MaskPsf(self.geometry, masks.load(self.config.mask, self.geometry.grid, state)).check()
+                relief, _ = masks.split(self.config.sensor, state)
+                MaskPsf(self.geometry, masks.load(self.config.mask, self.geometry.grid, relief)).check()
             except (CodesignError, OpticsError) as error:
                 return self._dropped(number, step, str(error))
         cost = found["utility"] + self.config.training.privacy_weight * found["privacy"]
@@ -207,8 +213,9 @@ def _screened_at(settings: TrainingConfig) -> int:
 
 
 def _checkpoints(settings: TrainingConfig, total: int) -> list[int]:
-    """Steps after which the state is kept."""
-    return sorted({*range(settings.checkpoint_every, total, settings.checkpoint_every), _screened_at(settings), total})
+    """Steps after which the state is kept; the end of the warm-up says whether the adversaries are awake."""
+    ends = {*range(settings.checkpoint_every, total, settings.checkpoint_every), _screened_at(settings), total}
+    return sorted(ends | ({settings.warmup_steps} - {0}))
 
 
 def _checkpoint(start: int, step: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from codesign.attackers import LEARNER, attackers_of, find, with_share
+from codesign.awake import ALIVE, ASLEEP, adversaries_alive
 from codesign.cameras import baselines, build, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.crowd import chosen_people
@@ -81,6 +82,8 @@ def assemble(
     best = most_private(cameras, names)
     gap = _gaps(tables, cameras, best, floor) if best is not None else None
     gates, findings = judgement(config, our, clean, cameras[best] if best is not None else None, gap)
+    design = run.stage_done("design") or {}
+    (findings if config.budget == "smoke" else gates)[ALIVE] = adversaries_alive(config, run, design["best_start"])
     ablations = {
         name: AblationResult(
             lacks=cameras[name].ablation,
@@ -393,6 +396,9 @@ def _limits(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: Tra
             "Mask and sensor are judged together; what the mask adds to the sensor is measured by the baseline "
             "same-sensor-no-mask, which this run left out."
         )
+    alive = {**summary.gates, **summary.findings}[ALIVE]
+    if not alive.passed:
+        found.append(f"{ASLEEP.capitalize()}: its adversaries were not shown to be awake.")
     if config.budget in ("smoke", "quick"):
         found.append(f"Budget {config.budget}: attackers with more training may recognise more.")
     off = {name: row.mismatch for name, row in summary.baselines.items() if row.mismatch is not None}

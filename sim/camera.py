@@ -32,6 +32,7 @@ from optics import (
     bin_pixels,
     convolve,
 )
+from sim.grey_mask import GreyMask
 
 
 @dataclass(frozen=True)
@@ -215,36 +216,56 @@ class EncoderCamera(nn.Module):
         source: Gives the point-spread function (3, K, K): :class:`MaskPsf` or :class:`FixedPsf`.
         exposure: Sensor and exposure.
         scene_px: Samples across the window.
+        grey: Transmission of each pixel, in place of the field stop of the exposure.
 
     Raises:
-        OpticsError: If the pixels do not divide the scene samples.
+        OpticsError: If the pixels do not divide the scene samples, or the grey mask does not fit the sensor.
     """
 
-    def __init__(self, source: MaskPsf | FixedPsf, exposure: Exposure, scene_px: int) -> None:
+    def __init__(
+        self, source: MaskPsf | FixedPsf, exposure: Exposure, scene_px: int, grey: GreyMask | None = None
+    ) -> None:
         super().__init__()
         if scene_px % exposure.pixels:
             raise OpticsError(
                 f"{exposure.pixels} pixels do not divide the {scene_px} scene samples across the window; "
                 "choose a number of pixels that divides them."
             )
-        self.source, self.exposure, self.scene_px = source, exposure, scene_px
+        stop = exposure.field_stop
+        if grey is not None and (stop is not None or grey.logits.shape[0] != exposure.pixels):
+            raise OpticsError(
+                f"a grey mask of {grey.logits.shape[0]} pixels does not fit a sensor of {exposure.pixels} pixels "
+                f"{'with' if stop else 'without'} a field stop; it stands in place of the stop, one value a pixel."
+            )
+        self.source, self.exposure, self.scene_px, self.grey = source, exposure, scene_px, grey
         self.sensor = exposure.sensor
         across = (torch.arange(exposure.pixels) + 0.5) / exposure.pixels - 0.5
         bell = torch.exp(-across.square() / (2 * METER_SD**2))
-        stop = exposure.field_stop
-        self.field: Tensor
+        self._opening: Tensor
         self.register_buffer(
-            "field", torch.ones(scene_px, scene_px) if stop is None else stop.transmission(scene_px), persistent=False
+            "_opening",
+            torch.ones(scene_px, scene_px) if stop is None else stop.transmission(scene_px),
+            persistent=False,
         )
-        block = scene_px // exposure.pixels
-        seen = bin_pixels(self.field[None, None], block)[0, 0] / block**2
-        # Normalised over what the field stop lets through: the meter reads the mean of the light, not of the stop.
-        self.meter: Tensor
-        self.register_buffer(
-            "meter", bell[:, None] * bell[None, :] / (bell[:, None] * bell[None, :] * seen).sum(), persistent=False
-        )
+        self._bell: Tensor
+        self.register_buffer("_bell", bell[:, None] * bell[None, :], persistent=False)
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor(exposure.filter_weights).reshape(1, 3, 1, 1), persistent=False)
+
+    @property
+    def field(self) -> Tensor:
+        """Share of the light (S, S) that stop or grey mask pass to each cell of the image."""
+        return self._opening if self.grey is None else self.grey(self.scene_px)
+
+    @property
+    def meter(self) -> Tensor:
+        """Weights (n, n) of the meter: centre-weighted, and normalised over what reaches the sensor.
+
+        So the meter reads the mean of the light, whatever the stop or the grey mask take away.
+        """
+        block = self.scene_px // self.exposure.pixels
+        seen = bin_pixels(self.field[None, None], block)[0, 0] / block**2
+        return self._bell / (self._bell * seen).sum()
 
     @property
     def psf(self) -> Tensor:
@@ -265,7 +286,7 @@ class EncoderCamera(nn.Module):
 
         Returns:
             (N, 3, n, n) in colour or (N, 1, n, n) in monochrome. A white window fills pixels with
-            ``electrons_at_white`` times the share of the light that the PSF keeps inside and the field stop passes.
+            ``electrons_at_white`` times the share of the light that the PSF keeps inside and stop or grey mask pass.
         """
         image = convolve(scenes, self.psf if psf is None else psf)
         if not self.exposure.colour:

@@ -1,7 +1,8 @@
 """A camera as files: what a training run hands on, and whoever uses its camera reads.
 
-``camera.json`` holds the geometry, the exposure and the SHA-256 of the two arrays beside it: ``psf.npy``, the
-point-spread function (3, K, K), and ``mask_height_m.npy``, the relief (P, P) of the mask in metres, both [y, x].
+``camera.json`` holds the geometry, the exposure and the SHA-256 of the arrays beside it: ``psf.npy``, the point-spread
+function (3, K, K), ``mask_height_m.npy``, the relief (P, P) of the mask in metres, and, where the camera has a grey
+mask in place of a field stop, ``grey_mask.npy``, the transmission (n, n) of its pixels; all [y, x].
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from ground.jsonable import json_bytes
 from optics import OpticsError
 from sim.camera import EncoderCamera, Exposure, FixedPsf, Geometry
 from sim.errors import SimError
+from sim.grey_mask import GreyMask
 
-#: The layout of ``camera.json`` that is written and read here.
-FORMAT = 1
-CAMERA, PSF, HEIGHT = "camera.json", "psf.npy", "mask_height_m.npy"
+#: The layouts of ``camera.json`` that are written and read here: without and with a grey mask.
+FORMAT, FORMAT_GREY = 1, 2
+CAMERA, PSF, HEIGHT, GREY = "camera.json", "psf.npy", "mask_height_m.npy", "grey_mask.npy"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class StoredCamera:
         exposure: Sensor and exposure.
         psf: (3, K, K) shares of the light, as they were when the camera was stored.
         mask_height_m: (P, P) height of the mask in metres.
+        grey: (n, n) transmission of each pixel, or None.
     """
 
     geometry: Geometry
     exposure: Exposure
     psf: Tensor
     mask_height_m: Tensor
+    grey: Tensor | None = None
 
     @property
     def camera(self) -> EncoderCamera:
@@ -50,13 +54,16 @@ class StoredCamera:
         Raises:
             OpticsError: If the sensor does not fit the geometry.
         """
-        return EncoderCamera(FixedPsf(self.psf), self.exposure, self.geometry.scene_px).eval()
+        grey = None if self.grey is None else GreyMask(torch.logit(self.grey.float(), eps=1e-6))
+        return EncoderCamera(FixedPsf(self.psf), self.exposure, self.geometry.scene_px, grey).eval()
 
     def files(self) -> dict[str, bytes]:
         """Names and contents of the files; ``camera.json`` comes last, since it vouches for the others."""
         arrays = {PSF: _npy(self.psf), HEIGHT: _npy(self.mask_height_m)}
+        if self.grey is not None:
+            arrays[GREY] = _npy(self.grey)
         described = {
-            "format": FORMAT,
+            "format": FORMAT if self.grey is None else FORMAT_GREY,
             "geometry": self.geometry.to_json(),
             "exposure": self.exposure.to_json(),
             "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in arrays.items()},
@@ -83,24 +90,25 @@ class StoredCamera:
         text = _read(folder / CAMERA)
         try:
             stored = json.loads(text)
-            if stored["format"] != FORMAT:
+            if stored["format"] not in (FORMAT, FORMAT_GREY):
                 raise SimError(
-                    f"{folder / CAMERA} has format {stored['format']}, this version reads {FORMAT}; train again, or "
-                    "use the version of the program that made it."
+                    f"{folder / CAMERA} has format {stored['format']}, this version reads {FORMAT} and {FORMAT_GREY}; "
+                    "train again, or use the version of the program that made it."
                 )
             geometry = Geometry.from_json(stored["geometry"])
             exposure = Exposure.from_json(stored["exposure"])
-            hashes = {name: str(stored["sha256"][name]) for name in (PSF, HEIGHT)}
+            needed = (PSF, HEIGHT) if stored["format"] == FORMAT else (PSF, HEIGHT, GREY)
+            hashes = {name: str(stored["sha256"][name]) for name in needed}
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise SimError(f"{folder / CAMERA} is damaged ({error!r}); name another run, or train again.") from error
         arrays = {name: _array(folder / name, digest) for name, digest in hashes.items()}
-        psf, height = arrays[PSF], arrays[HEIGHT]
+        psf, height, grey = arrays[PSF], arrays[HEIGHT], arrays.get(GREY)
         if psf.ndim != 3 or len(psf) != 3 or psf.shape[1] != psf.shape[2] or height.ndim != 2:
             raise SimError(
                 f"{folder} holds arrays of shape {tuple(psf.shape)} and {tuple(height.shape)} where (3, K, K) and "
                 "(P, P) are needed; name another run, or train again."
             )
-        camera = cls(geometry, exposure, psf.float(), height)
+        camera = cls(geometry, exposure, psf.float(), height, grey)
         try:
             _ = camera.camera
         except OpticsError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from codesign.attacker_records import strongest_pooled
+from codesign.awake import ALIVE, ASLEEP
 from codesign.records import AttackerResult, EvaluateMaskSummary, PooledResult, Summary, TrainMaskSummary
 from evaluation.measures.gates import LEAST_PEOPLE
 from optishield.report import figures
@@ -121,7 +122,8 @@ def headline(summary: Summary) -> str | None:
         return None
     failed = [name for name, gate in summary.gates.items() if not gate.passed]
     if failed:
-        return f"No claim: {', '.join(failed)} {'was' if len(failed) == 1 else 'were'} not met."
+        words = f"No claim: {', '.join(failed)} {'was' if len(failed) == 1 else 'were'} not met."
+        return f"{words} {ASLEEP.capitalize()}." if ALIVE in failed else words
     if summary.gap_closed is None:
         return None
     gap = summary.gap_closed.rank1

@@ -80,7 +80,7 @@ class Toy:
         self.number, self.cells, self.step_count = rest[-2] // 1000, config.mask.cells, 0
         type(self).made.append(self.number)
 
-    def step(self, move_mask: bool) -> dict[str, float]:
+    def step(self, move_mask: bool, gradients: bool = False) -> dict[str, float]:
         if self.fails.get(self.number) == DIVERGES and move_mask:
             raise CodesignError("the co-design loss is no longer finite; lower training.mask_rate.")
         self.step_count += 1
@@ -96,7 +96,7 @@ class Toy:
         self.step_count = int(state["steps"])
 
     def validate(self, faces: Any) -> Validation:
-        return Validation(0.1, *FIGURES[self.number])
+        return Validation(0.1, *FIGURES[self.number], accuracy=0.5, people=8)
 
 
 @pytest.fixture
@@ -208,22 +208,3 @@ def test_real_starts_are_judged_by_the_state_that_is_kept(tmp_path: Path) -> Non
         assert math.isfinite(start.cost)
     assert found.best_start == min(found.starts, key=lambda start: start.cost).number
     masks.load(config.mask, geometry.grid, found.mask)
-
-
-def test_weights_decide_what_the_mask_is_charged_for() -> None:
-    """Each charge reaches the relief: its gradient is not zero once the adversaries have learnt a little."""
-    config = configured(batch=8)
-    people = generate(8, 4, size=64, seed=0, first_identity=600)
-    trainer = Trainer(config, geometry_of(config.optics), exposure_of(config.sensor), people, 0, CPU)
-    for _ in range(6):
-        trainer.step(move_mask=False)
-    pick = trainer.batch()
-    psf = trainer.camera.psf
-    signal = trainer.camera.signal(trainer.scenes[pick], psf)
-    frames = trainer.camera.read(signal, trainer.generator)
-    charges = trainer._charges(psf, signal, frames, pick)
-    assert set(charges) == {"privacy", "inversion", "identity_bits", "outside"}
-    (controls,) = trainer.mask.parameters()
-    for name in ("identity_bits", "outside"):
-        (gradient,) = torch.autograd.grad(charges[name][1], controls, retain_graph=True)
-        assert float(gradient.norm()) > 0, name
