@@ -92,21 +92,25 @@ class Contrast:
         device: Where frames come from.
     """
 
-    #: Share of what is known that the frames of one step replace.
+    #: Share of what is known that the frames of one step replace, once there are more than a few.
     PACE = 0.05
 
     def __init__(self, device: torch.device) -> None:
-        self.levels = torch.full((2,), math.nan, device=device)
+        #: Mean, standard deviation, and how many steps they come from.
+        self.levels = torch.tensor([0.5, 0.25, 0.0], device=device)
 
     @torch.no_grad()
     def follow(self, frames: Tensor) -> None:
         """Take notice of frames (N, C, n, n) of the present camera."""
-        seen = torch.stack([frames.mean(), frames.std().clamp_min(1e-6)])
-        self.levels = torch.where(self.levels.isnan(), seen, self.levels.lerp(seen, self.PACE))
+        mean, sd, steps = self.levels
+        pace = (1 / (steps + 1)).clamp_min(self.PACE)
+        self.levels = torch.stack(
+            [mean.lerp(frames.mean(), pace), sd.lerp(frames.std().clamp_min(1e-6), pace), steps + 1]
+        )
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Frames with the mean one half and the standard deviation one quarter."""
-        mean, sd = self.levels
+        mean, sd, _ = self.levels
         return (frames - mean) / (4 * sd) + 0.5
 
 
@@ -209,11 +213,18 @@ class Inverter(_Ageing):
         self.optimiser = torch.optim.AdamW(self.network.parameters(), schedule.peak)
         self.factor = max(1, scenes.shape[-1] // CROP)
         self.targets = self.shown(scenes)
-        self.uninformed = float((self.targets - self.targets.mean(0)).abs().mean())
+        self.guess = self.targets.mean(0)
 
     def shown(self, scenes: Tensor) -> Tensor:
         """What it is to restore, (N, 1, s, s): grey scenes at about 32 pixels a side, on a square-root curve."""
         return functional.avg_pool2d(scenes.mean(1, keepdim=True), self.factor).clamp(0, 1).sqrt()
+
+    def restored(self, frames: Tensor) -> Tensor:
+        """What it makes of frames (N, C, n, n) of ordinary contrast, as :meth:`shown` shows scenes."""
+        size = (self.targets.shape[-1],) * 2
+        held = functional.interpolate(frames.mean(1, keepdim=True), size=size, mode="bilinear", align_corners=False)
+        found: Tensor = self.network(held)
+        return found
 
     def loss(self, frames: Tensor, targets: Tensor) -> Tensor:
         """Mean absolute error of what it restores.
@@ -222,13 +233,11 @@ class Inverter(_Ageing):
             frames: (N, C, n, n) of ordinary contrast.
             targets: (N, 1, s, s) of :meth:`shown`.
         """
-        size = (targets.shape[-1],) * 2
-        held = functional.interpolate(frames.mean(1, keepdim=True), size=size, mode="bilinear", align_corners=False)
-        return (self.network(held) - targets).abs().mean()
+        return (self.restored(frames) - targets).abs().mean()
 
     def gain(self, frames: Tensor, targets: Tensor) -> Tensor:
         """What it restores beyond a guess, 0 to 1; see :func:`codesign.losses.bounded_inversion_loss`."""
-        return bounded_inversion_loss(self.loss(frames, targets), self.uninformed)
+        return bounded_inversion_loss(self.restored(frames), targets, self.guess)
 
     def learn(self, frames: Tensor, targets: Tensor) -> None:
         """One step of training; arguments as for :meth:`loss`."""

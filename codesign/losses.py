@@ -32,14 +32,21 @@ def bounded_privacy_loss(logits: Tensor, who: Tensor) -> Tensor:
     return functional.relu(1.0 - functional.cross_entropy(logits * factor, who) / math.log(logits.shape[1]))
 
 
-def bounded_inversion_loss(error: Tensor, uninformed: float) -> Tensor:
+def bounded_inversion_loss(restored: Tensor, scenes: Tensor, guess: Tensor) -> Tensor:
     """What an inverter gains over a guess that never looks at the frame, as a share: 1 = perfect, 0 = nothing.
 
+    The share of what sets the scenes of a batch apart that the reconstructions explain, if they are made as strong as
+    fits best: the square of a correlation, 0 where it is negative. An inverter that knows little is charged for that
+    little, even if its reconstructions lie further from the scenes than a guess does.
+
     Args:
-        error: Mean absolute error of its reconstructions.
-        uninformed: Mean absolute error of a guess that is the mean scene.
+        restored: (N, ...) reconstructions.
+        scenes: (N, ...) what they should be.
+        guess: (...) the mean scene.
     """
-    return functional.relu(1.0 - error / uninformed)
+    found, wanted = restored - restored.mean(0), scenes - guess
+    strength = (found.square().sum() * wanted.square().sum()).clamp_min(1e-12).sqrt()
+    return functional.relu((found * wanted).sum() / strength).square()
 
 
 def gaussian_bits(rows: Tensor, noise_variance: Tensor) -> Tensor:

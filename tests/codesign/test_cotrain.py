@@ -1,7 +1,7 @@
 """Co-training on a toy whose answer is known: what tells people apart is not what landmarks need.
 
-Eight people have the same five dark blobs for eyes, nose and mouth, and each a pattern of his own: stripes so fine that a
-blurred mask takes them away and leaves the blobs (``fine``), or patches at the chin that a grey mask can cover
+Eight people have the same five dark blobs for eyes, nose and mouth, and each a pattern of his own: stripes so fine that
+a blurred mask takes them away and leaves the blobs (``fine``), or patches at the chin that a grey mask can cover
 (``chin``).
 """
 

@@ -73,6 +73,11 @@ def test_summary_is_consistent(finished: Path) -> None:
     assert all(low <= value <= high for value, (low, high) in pairs)
     assert 0.5 < summary["throughput"] <= 1
     assert any("imulation" in line for line in summary["limits"])
+    # So short a warm-up wakes no adversary, which is said; with such a budget it is no gate.
+    alive = summary["findings"]["adversaries-alive"]
+    assert summary["gates"] == {}
+    assert alive["figures"]["chance"] == 1 / 8
+    assert ("not trained for privacy" in " ".join(summary["limits"])) is not alive["passed"]
 
 
 def test_learning_curve_exposures_and_weights_are_those_of_our_camera(finished: Path) -> None:
