@@ -143,16 +143,3 @@ def test_adversaries_draw_from_all_people_and_from_no_capture_that_is_held_out()
     assert not set(drawn.tolist()) & set(trainer.held.tolist())
     # Those for the mask may be any.
     assert set(torch.cat([trainer.batch() for _ in range(40)]).tolist()) & set(trainer.held.tolist())
-
-
-def trained(kind: str, privacy_weight: float, steps: int, training: dict[str, Any], **sections: Any) -> Trainer:
-    config = configured({"privacy_weight": privacy_weight, "steps": steps, **training}, **sections)
-    trainer = started(config, people(kind))
-    for _ in range(config.training.warmup_steps):
-        trainer.step(move_mask=False)
-    awake = trainer.validate(people(kind, seed=1))
-    assert awake.accuracy is not None
-    assert awake.accuracy >= 5 / PEOPLE
-    for _ in range(steps):
-        trainer.step(move_mask=True)
-    return trainer
