@@ -96,7 +96,16 @@ def encode(camera: EncoderCamera, part: Part, signal: Tensor) -> EncodedFaces:
 
 
 def opening(camera: EncoderCamera) -> float:
-    """Side of what the field stop of a camera leaves open, as a share of the window; 1 without a stop."""
+    """Side of what the field stop of a camera leaves open, as a share of the window; 1 without a stop.
+
+    Of a grey mask it is the side of the square around the centre that gets all but a twentieth of the light.
+    """
+    if camera.grey is not None:
+        passed = camera.field.detach().flatten()
+        across = ((torch.arange(camera.scene_px, device=passed.device) + 0.5) / camera.scene_px - 0.5).abs()
+        reach, order = torch.maximum(across[:, None], across[None, :]).flatten().sort(stable=True)
+        light = passed[order].cumsum(0) / passed.sum()
+        return min(1.0, 2 * float(reach[int((light < 0.95).sum())]))
     stop = camera.exposure.field_stop
     return 1.0 if stop is None else min(1.0, 2 * max(stop.half_width, stop.half_height))
 

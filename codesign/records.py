@@ -184,7 +184,7 @@ class GateResult(Record):
 
     passed: bool
     reason: str
-    figures: dict[str, Number] = {}
+    figures: dict[str, Number] = Field(default_factory=dict)
 
 
 class Noise(Record):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from codesign import masks
+from codesign.attackers import opening
 from codesign.cameras import baselines, build, exposure_of, ours
 from codesign.config import MaskConfig, TrainMaskConfig
 from codesign.errors import CodesignError
@@ -135,3 +136,14 @@ def test_the_camera_of_a_grey_mask_has_it_in_place_of_the_stop() -> None:
     parts = {family.spec.name: (family.spec.exposure.field_stop, family.ablation) for family in baselines(config)}
     assert parts["same-sensor-no-mask"] == (exposure_of(GREY).field_stop, "the mask and the grey mask")
     assert parts["mono-pixels-16"] == (None, "")
+
+
+def test_crops_of_attackers_fit_what_a_grey_mask_passes() -> None:
+    config = TrainMaskConfig.for_budget("smoke").model_copy(update={"sensor": GREY, "mask": KINDS[0]})
+    square = torch.full((32, 32), -30.0)
+    square[8:24, 8:24] = 2.0
+    state = drawn(KINDS[0]).state_dict() | {masks.GREY: square}
+    # Half the window across; the outermost twentieth of its light lies in its outermost cells.
+    assert opening(build(ours(config), config, state)) == pytest.approx(0.5, abs=0.02)
+    state[masks.GREY] = torch.zeros(32, 32)
+    assert opening(build(ours(config), config, state)) == pytest.approx(1.0, abs=0.04)
