@@ -217,7 +217,7 @@ def _prepare(
         result.write_tensors(MASK, state)
     camera = build(spec, config, state, device)
     decoder = _decoder(run_dir, config, spec, camera)
-    released = load_tensors(run_dir / "proof" / spec.name / "released.safetensors")
+    known = load_tensors(run_dir / "proof" / spec.name / "released.safetensors")
     signals = {}
     with progress.stage(f"faces through the camera {spec.name}", len(parts)) as stage:
         for name, part in parts.items():
@@ -231,13 +231,13 @@ def _prepare(
             if own < len(part):
                 seen = release(decoder, camera, signal[own:], derived_seed(config.seed, "release", "photographs", name))
                 for key, found in (("landmarks", seen.landmarks), ("confidence", seen.confidence)):
-                    before = released[f"{key}.{name}"][:own]
-                    released[f"{key}.{name}"] = torch.cat([before, found.cpu()])
+                    before = known[f"{key}.{name}"][:own]
+                    known[f"{key}.{name}"] = torch.cat([before, found.cpu()])
             if name == "test":
                 error = seen.error(part, config.landmarks)
             stage.advance()
     result.write_tensors(f"work/signals-{spec.name}.safetensors", signals)
-    result.write_tensors(f"proof/{spec.name}/released.safetensors", released)
+    result.write_tensors(f"proof/{spec.name}/released.safetensors", known)
     return error
 
 

@@ -95,7 +95,8 @@ class Framer:
         image = decode_image(data, file)
         found = self._made(image)
         if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            # What is kept shows faces: others on this machine have no business there.
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomic(kept, _packed(found))
         return _or_raise(file, found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import cv2
@@ -261,6 +262,7 @@ def test_frames_are_kept_under_the_content_of_their_files(
     files = sorted(path.name for path in kept.iterdir())
     # A file that cannot be read is read again; one without a face is remembered.
     assert len(files) == 10
+    assert stat.S_IMODE(kept.stat().st_mode) & 0o077 == 0
     assert all(name.startswith("photo-") for name in files)
 
     def never(*_: object) -> None:
