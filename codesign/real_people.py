@@ -13,6 +13,7 @@ from torch import Tensor
 from codesign.errors import CodesignError
 from codesign.records import FramingResult, LandmarkAgreement, PhotoData
 from evaluation import korn_graubard
+from evaluation.measures.gates import LEAST_PEOPLE as FEWEST
 from faces.files import cache_folder
 from faces.folders import FolderFaces, list_people, load_folder
 from faces.framing import HEADS, placements
@@ -214,7 +215,10 @@ def photo_limits(data: PhotoData | None) -> list[str]:
         return []
     found = data.agreement
     low, high = (0.0 if limit is None else limit for limit in found.share_beyond_ci95)
+    tested = data.people.get("test", 0)
+    few = f"Exploratory: {tested} tested people are fewer than {FEWEST}, too few for a claim."
     return [
+        *([few] if tested < FEWEST else []),
         "Nobody marked the photographs by hand: their landmarks are the mean of two networks that were trained by "
         f"different people on different photographs, {found.sources[0]} and {found.sources[1]}. These lie "
         f"{found.mean or 0:.3f} of the outer eye distance apart (median {found.median or 0:.3f}; beyond "

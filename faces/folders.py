@@ -18,6 +18,7 @@ from faces.framed import Framed, Framer
 from faces.framing import ALIGNED, Framing
 from faces.samples import FaceSet
 from faces.truth import DisagreementError, LandmarkTruth
+from ground.pool import threads
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,7 +122,9 @@ def load_folder(
         usable: list[_Photo] = []
         for file in files:
             try:
-                usable.append(_load_photo(file, person, framer, seen))
+                # One thread, whatever the caller has: the last bits of a sum depend on their number.
+                with threads(1):
+                    usable.append(_load_photo(file, person, framer, seen))
             except FacesError as error:
                 if strict:
                     raise

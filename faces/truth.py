@@ -55,7 +55,8 @@ class LandmarkTruth:
 
     Args:
         mesh: The first network; default: with the fetched weights.
-        second: The second one; default: with the fetched weights.
+        second: The second one; default: with the fetched weights. Networks that are given must hold the registered
+            weights where results are kept, since :attr:`key` names those.
 
     Raises:
         FacesError: If weights are missing or damaged.

@@ -182,7 +182,9 @@ def test_disagreement_of_the_networks_is_stated() -> None:
     assert high is not None
     assert low < 1 / 3 < high
     facts = PhotoData(photographs=15, enrolled=5, left_out=2, images_sha256="", agreement=found)
-    first, second = photo_limits(facts)
+    exploratory, first, second = photo_limits(facts)
+    assert exploratory == "Exploratory: 0 tested people are fewer than 30, too few for a claim."
+    assert len(photo_limits(facts.model_copy(update={"people": {"train": 4, "test": 30}}))) == 2
     assert (
         "These lie 0.075 of the outer eye distance apart (median 0.075; beyond 0.1 in 33.3% of the photographs" in first
     )
