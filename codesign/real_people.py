@@ -56,8 +56,8 @@ class RealPeople:
         Args:
             hidden: Their names.
         """
-        numbers = torch.tensor([k for k, name in enumerate(self.names) if name not in hidden], dtype=torch.int64)
-        rows = torch.isin(self.folder.faces.identity, numbers)
+        identity = self.folder.faces.identity
+        rows = torch.isin(identity, identity.new_tensor([k for k, name in enumerate(self.names) if name not in hidden]))
         return replace(self, folder=_subset(self.folder, rows))
 
     def part(self, numbers: Tensor) -> FaceSet:
@@ -114,12 +114,12 @@ def deal(people: RealPeople, tune: str, seed: int) -> dict[str, FaceSet]:
     faces = people.folder.faces
     numbers = {people.names[int(number)]: int(number) for number in torch.unique(faces.identity)}
     tuned, counts = _plan(list(numbers), tune, faces.source)
-    mine = torch.tensor([numbers[name] for name in tuned], dtype=torch.int64)
+    mine = faces.identity.new_tensor([numbers[name] for name in tuned])
     rows = faces.subset(torch.isin(faces.identity, mine))
     parts = {name: people.part(part.identity) for name, part in split_by_identity(rows, counts, seed).items()}
     if not tune:
         return parts
-    others = torch.tensor([number for name, number in numbers.items() if name not in tuned], dtype=torch.int64)
+    others = faces.identity.new_tensor([number for name, number in numbers.items() if name not in tuned])
     return {**parts, "test": people.part(others)}
 
 

@@ -116,7 +116,9 @@ class FaceMesh(nn.Module):
         Raises:
             FacesError: if shapes do not fit or points are unusable.
         """
-        first, _ = self._in_image(images, points5, torch.tensor(CHIP_POINTS, dtype=torch.float64))
+        first, _ = self._in_image(
+            images, points5, torch.tensor(CHIP_POINTS, dtype=torch.float64, device=points5.device)
+        )
         corners, target = _square_around(first)
         mesh, sure = self._in_image(images, corners, target)
         return mesh[:, list(IBUG68)], sure
@@ -126,7 +128,7 @@ class FaceMesh(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mesh (N, 468, 2) in pixels of the images, of chips in which the five places lie at ``target``."""
         points, sure = self(align(images, places, CHIP_SIZE, target))
-        turn, shift = similarity(places.double(), target.to(places.device))
+        turn, shift = similarity(places.double(), target)
         found = torch.view_as_complex(points[..., :2].double().contiguous())
         back = torch.view_as_real((found - shift[:, None]) / turn[:, None])
         return back.to(images.dtype), sure
@@ -140,8 +142,7 @@ def _square_around(mesh: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     level = torch.einsum("npj,nij->npi", mesh, axes)
     low, high = level.amin(1), level.amax(1)
     half = (high - low).amax(1) * (MARGIN / 2)
-    unit = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 0.0], [-1.0, 1.0], [1.0, 1.0]], dtype=mesh.dtype)
-    unit = unit.to(mesh.device)
+    unit = mesh.new_tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 0.0], [-1.0, 1.0], [1.0, 1.0]])
     places = (low + high)[:, None] / 2 + unit * half[:, None, None]
     # Back along the turned axes; the edges of the chip lie half a pixel outside its outermost centres.
     return torch.einsum("npi,nij->npj", places, axes), (unit.double() + 1) * (CHIP_SIZE / 2) - 0.5

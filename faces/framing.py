@@ -160,7 +160,7 @@ def crop_face(
     matrix = np.array([[step, 0, start[0]], [0, step, start[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     big = cv2.warpAffine(image, matrix, (size * fine, size * fine), flags=flags, borderMode=cv2.BORDER_CONSTANT)
-    table = srgb_to_linear(torch.arange(256, dtype=torch.float64) / 255).float().numpy()
+    table = srgb_to_linear(torch.from_numpy(np.arange(256) / 255)).float().numpy()
     light = table[big].reshape(size, fine, size, fine, 3).mean(axis=(1, 3))
     frame = (linear_to_srgb(torch.from_numpy(light)) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
     corners = (np.array([[-0.5], [size - 0.5]]) - shift) / scale
@@ -191,8 +191,8 @@ def placements(points5: Tensor, side_px: int) -> NDArray[np.float64]:
         points5: (N, 5, 2) pixels.
         side_px: Side of the frames.
     """
-    target = torch.tensor(FRAME_POINTS, dtype=torch.float64) * side_px - 0.5
     points = points5.detach().cpu().double()
+    target = points.new_tensor(FRAME_POINTS) * side_px - 0.5
     turn, _ = similarity(points, target)
     offset = (points.mean(1) - target.mean(0)) / side_px
     return torch.cat([-turn.abs().log()[:, None], offset], dim=1).numpy()
