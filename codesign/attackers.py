@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from codesign.cameras import displayed
+from codesign.cameras import OPTICS_ABLATIONS, displayed
 from codesign.config import TrainMaskConfig
 from codesign.data import Part
 from codesign.decoders import reader
@@ -28,6 +28,8 @@ from sim.camera import EncoderCamera
 
 #: The attacker that is trained with several numbers of people, and the one that joins the others.
 LEARNER, FUSED = "crop-network", "fused"
+#: The attacker on places, which takes the part of the learned one on a camera that releases nothing else.
+PLACES = "winner-places"
 #: Most training captures that an attacker embeds for its closed-form discriminant.
 ADAPT_LIMIT = 1000
 
@@ -61,7 +63,8 @@ class CameraAttacker:
         knows: What it knows and trains on, for the report.
         cost: Its place by running time: jobs of higher cost start earlier, so that no long one is left to the end.
         make: (row, target) -> an attacker ready to be fitted; None for those that see no frame.
-        sees: What it is given: frames, the released landmarks alone, or the embeddings that the other attackers made.
+        sees: What it is given: frames, the released landmarks alone, the places of winners, or the embeddings that the
+            other attackers made.
         crowd: Whether it trains on all people that attackers have, with moved copies of their faces; otherwise on the
             training people of the run.
         averages: Whether it is also tried on several exposures of a still face in front of our camera.
@@ -74,7 +77,7 @@ class CameraAttacker:
     knows: str
     cost: float
     make: Callable[[CameraAttacker, Target], Attacker] | None = None
-    sees: Literal["frames", "landmarks", "embeddings"] = "frames"
+    sees: Literal["frames", "landmarks", "places", "embeddings"] = "frames"
     crowd: bool = False
     averages: bool = False
     restores: str = ""
@@ -274,6 +277,14 @@ ATTACKERS = (
         averages=True,
     ),
     CameraAttacker(
+        "winner-places",
+        "places of winners",
+        "sees all that leaves the chip: the places of the winners and whether there is a face; trains on other people",
+        cost=1.5,
+        sees="places",
+        averages=True,
+    ),
+    CameraAttacker(
         "landmarks-only",
         "released landmarks",
         "sees only the released landmarks and their confidences",
@@ -309,28 +320,44 @@ def in_job_order() -> tuple[str, ...]:
     return tuple(row.name for row in sorted(ATTACKERS, key=lambda row: -row.cost))
 
 
-def attackers_of(camera: str, chosen: Collection[str]) -> tuple[str, ...]:
+def attackers_of(camera: str, chosen: Collection[str], *, places: bool = False) -> tuple[str, ...]:
     """Names of the attackers that a camera has to stand, the most expensive first.
 
     Args:
         camera: Name of the camera.
         chosen: Attackers that are tried at all (``proof.attackers``).
+        places: Whether the camera releases places of winners and no frame; see :func:`releases_places`.
     """
     kinds = ("all", "clean") if camera == "clean" else ("all", "coded")
-    return tuple(name for name in in_job_order() if name in chosen and find(name).against in kinds)
+    unseen = "frames" if places else "places"
+    return tuple(
+        name for name in in_job_order() if name in chosen and find(name).against in kinds and find(name).sees != unseen
+    )
 
 
-def check_chosen(chosen: Collection[str]) -> None:
+def releases_places(config: TrainMaskConfig, camera: str) -> bool:
+    """Whether a camera of a run releases places of winners and no frame."""
+    return config.design == "winners" and camera in ("ours", *OPTICS_ABLATIONS)
+
+
+def learner_of(config: TrainMaskConfig) -> str:
+    """The attacker on our camera that is trained with several numbers of people."""
+    return PLACES if releases_places(config, "ours") else LEARNER
+
+
+def check_chosen(config: TrainMaskConfig) -> None:
     """Refuse a choice of attackers that leaves a camera without any.
 
     Raises:
         CodesignError: Nobody would be tried on our camera, or on the clean one.
     """
+    chosen = config.proof.attackers
     for camera in ("ours", "clean"):
-        if not any(find(name).sees != "embeddings" for name in attackers_of(camera, chosen)):
+        places = releases_places(config, camera)
+        if not any(find(name).sees != "embeddings" for name in attackers_of(camera, chosen, places=places)):
             raise CodesignError(
                 f"proof.attackers = {', '.join(chosen)} leaves no attacker for the camera {camera!r}; add "
-                "linear-discriminant, which is tried on every camera."
+                "landmarks-only, which is tried on every camera."
             )
 
 

@@ -19,6 +19,8 @@ from optics import FlatMask, get_material, random_mask
 from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf, gaussian_psf
 
 CPU = torch.device("cpu")
+#: Cameras of pairs with other optics than the designed ones, which show what the optics do.
+OPTICS_ABLATIONS = ("bare-lens", "unlearned-pairs")
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,12 @@ class Baseline:
         if self.parameter == "focus_distance_m":
             return 0.0, self.severity(self.worst)  # from one dioptre
         return self.severity(self.best), self.severity(self.worst)
+
+
+def cameras_of(config: TrainMaskConfig) -> list[str]:
+    """Names of all cameras of a run: ours, the clean one, baselines, and ours with other optics."""
+    names = ["ours", "clean", *(family.spec.name for family in baselines(config))]
+    return names + (list(OPTICS_ABLATIONS) if config.design == "winners" else [])
 
 
 def baselines(config: TrainMaskConfig) -> list[Baseline]:

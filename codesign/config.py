@@ -16,7 +16,7 @@ from ground.settings import Section
 #: Attackers on cameras, by their names in ``codesign.attackers`` (which needs torch).
 ATTACKERS = (
     "crop-network", "linear-discriminant", "scratch-recogniser", "wiener-sface", "wiener-sface-fine-tuned",
-    "sface-fine-tuned", "unet-inverter", "sface-as-published", "landmarks-only", "fused",
+    "sface-fine-tuned", "unet-inverter", "sface-as-published", "winner-places", "landmarks-only", "fused",
 )  # fmt: skip
 Budget = Literal["smoke", "quick", "standard", "full"]
 #: Materials that a mask can be made of, by their names in ``optics.materials`` (which needs torch).
@@ -40,6 +40,8 @@ BaselineName = Annotated[str, _known("baseline", BASELINES), Field(json_schema_e
 MaterialName = Annotated[str, _known("material", MATERIALS), Field(json_schema_extra={"examples": list(MATERIALS)})]
 
 AttackerName = Annotated[str, _known("attacker", ATTACKERS), Field(json_schema_extra={"enum": list(ATTACKERS)})]
+#: Parts of a face that a channel of the camera of pairs can look for; ``codesign.winners.parts`` says where they are.
+PARTS = ("left-eye", "right-eye", "nose-tip", "upper-lip", "mouth-left", "mouth-right", "chin")
 
 # Upper bounds are far beyond what is useful. They catch slips of the exponent before anything is computed.
 _STEPS = 10_000_000
@@ -128,6 +130,59 @@ class MaskConfig(Section):
     terms: int = Field(120, ge=4, le=500, description="Noll terms of a Zernike mask.")
     max_height_m: float = Field(4e-6, ge=_LOWEST_RELIEF_M, le=1e-3, description="Height range of the relief.")
     start_spread: float = Field(0.02, ge=0, le=100, description="Spread of the random start; 0 starts flat.")
+
+
+PartName = Annotated[str, _known("part of a face", PARTS), Field(json_schema_extra={"enum": list(PARTS)})]
+
+
+class WinnersConfig(Section):
+    """The camera of pairs: its pixels, its channels, and how kernels and reliefs are found."""
+
+    pixels: PixelCount = Field(32, description="Pixels across the window in each tile; must divide optics.scene_px.")
+    filter_weights: tuple[Share, Share, Share] = Field(
+        (0.2126, 0.7152, 0.0722), description="Shares of red, green and blue in a pixel; they sum to 1."
+    )
+    electrons_at_white: float = Field(
+        100_000.0, ge=1, le=1e9, description="Photo-electrons of a pixel that a white surface makes in each tile."
+    )
+    dark_e: float = Field(20.0, ge=0, le=1e6)
+    read_noise_e: float = Field(5.0, ge=0, le=1e6)
+    floor_e: float = Field(20.0, gt=0, le=1e6, description="Electrons at which the logarithm of a pixel ends.")
+    gain_mismatch: float = Field(0.01, ge=0, le=1, description="RMS difference of response within a pair, relative.")
+    offset_mismatch: float = Field(0.01, ge=0, le=1, description="RMS offset of a comparison, in natural logarithms.")
+    comparator_noise: float = Field(0.05, ge=0, le=100, description="RMS noise of a drive, in units of the drive.")
+    anchor_pairs: int = Field(16, ge=1, le=24, description="Pairs that are added to find the whole face.")
+    anchor_radius_px: int = Field(13, ge=2, le=31, description="Half side of their kernels in pixels.")
+    followers: tuple[PartName, ...] = Field(
+        ("left-eye", "right-eye", "upper-lip"), description="Parts that are searched about the anchor's winner."
+    )
+    follower_pairs: int = Field(2, ge=1, le=24, description="Pairs of each of them.")
+    follower_radius_px: int = Field(9, ge=2, le=31)
+    follower_half_px: int = Field(3, ge=1, le=15, description="Half side of a follower's window in pixels.")
+    copies: int = Field(2, ge=0, le=20, description="Moved copies of each training scene.")
+    batch: int = Field(48, ge=2, le=4096)
+    rate: float = Field(2e-3, gt=0, le=1, description="Peak rate of the kernels' coefficients.")
+    anchor_steps: int = Field(ge=1, le=_STEPS)
+    follower_steps: int = Field(ge=1, le=_STEPS)
+    relief_cells: int = Field(40, ge=4, le=512, description="Controls across the aperture of each tile's mask.")
+    max_height_m: float = Field(9e-5, ge=_LOWEST_RELIEF_M, le=1e-3, description="Height range of the reliefs.")
+    relief_steps: int = Field(120, ge=1, le=_STEPS)
+    tile_pitch_m: float = Field(1.2e-3, ge=_SHORTEST_M, le=1, description="Distance of neighbouring tiles.")
+    tile_columns: int = Field(8, ge=1, le=1000)
+    trim_steps: int = Field(
+        ge=1, le=_STEPS, description="Steps in which the read-out is trimmed to the realised masks."
+    )
+    decoder_steps: int = Field(ge=1, le=_STEPS)
+    decoder_batch: int = Field(256, ge=2, le=4096)
+    decoder_rate: float = Field(2e-3, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if abs(sum(self.filter_weights) - 1) > 1e-6:
+            raise ValueError("filter_weights must be three non-negative numbers that sum to 1")
+        if len(set(self.followers)) != len(self.followers):
+            raise ValueError("followers names a part twice")
+        return self
 
 
 class DataConfig(Section):
@@ -257,6 +312,11 @@ class TrainMaskConfig(Section):
         description="Of a folder of photographs, the people who may train, set thresholds and validate: NAME,NAME or "
         "FIRST:LAST; all others are tested. Empty: by lot.",
     )
+    design: Literal["winners", "frame"] = Field(
+        "winners",
+        description="What is designed: a camera of pairs that releases places of winners, or one mask in front of a "
+        "coarse sensor that releases frames.",
+    )
     landmarks: Literal["five", "sixty-eight"] = Field(
         "five", description="Points that decoders find and release; the more, the more they tell about a person."
     )
@@ -264,6 +324,7 @@ class TrainMaskConfig(Section):
     optics: OpticsConfig = OpticsConfig()
     sensor: SensorConfig
     mask: MaskConfig = MaskConfig()
+    winners: WinnersConfig
     data: DataConfig
     training: TrainingConfig
     decoder: DecoderConfig
@@ -273,7 +334,11 @@ class TrainMaskConfig(Section):
     def _fits(self) -> Self:
         if self.tune and self.faces == "synthetic":
             raise ValueError(f"tune = {self.tune!r} names people of a folder of photographs; give that folder as faces")
-        counts = {"sensor.pixels": (self.sensor.pixels,), "proof.mono_pixels": self.proof.mono_pixels}
+        counts = {
+            "sensor.pixels": (self.sensor.pixels,),
+            "winners.pixels": (self.winners.pixels,),
+            "proof.mono_pixels": self.proof.mono_pixels,
+        }
         for key, values in counts.items():
             for pixels in values:
                 if self.optics.scene_px % pixels:
@@ -306,6 +371,10 @@ _SENSOR: dict[str, Any] = {
 }  # fmt: skip
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
+        "winners": {
+            "anchor_steps": 4, "follower_steps": 4, "relief_steps": 3, "trim_steps": 2,
+            "decoder_steps": 6, "anchor_pairs": 8, "follower_pairs": 2,
+        },
         "data": {
             "train_people": 12, "calibration_people": 8, "validation_people": 6, "test_people": 8,
             "train_captures": 4, "test_captures": 4, "gallery_captures": 2, "attacker_people": 6,
@@ -322,6 +391,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "quick": {
+        "winners": {
+            "anchor_steps": 2500, "follower_steps": 1200, "relief_steps": 120, "trim_steps": 400,
+            "decoder_steps": 1500, "anchor_pairs": 16, "follower_pairs": 2,
+        },
         "data": {
             "train_people": 280, "calibration_people": 50, "validation_people": 40, "test_people": 150,
             "train_captures": 16, "test_captures": 10, "gallery_captures": 5,
@@ -334,11 +407,15 @@ _PRESETS: dict[str, dict[str, Any]] = {
             # U-Net and fine-tuned SFace cost more than all of these together and never were the strongest.
             "attackers": [
                 "crop-network", "linear-discriminant", "scratch-recogniser", "wiener-sface", "sface-as-published",
-                "landmarks-only", "fused",
+                "winner-places", "landmarks-only", "fused",
             ],
         },
     },
     "standard": {
+        "winners": {
+            "anchor_steps": 8000, "follower_steps": 4000, "relief_steps": 300, "trim_steps": 1500,
+            "decoder_steps": 4000, "anchor_pairs": 24, "follower_pairs": 4,
+        },
         "data": {
             "train_people": 600, "calibration_people": 100, "validation_people": 60, "test_people": 200,
             "train_captures": 20, "test_captures": 12, "gallery_captures": 6, "attacker_people": 3000,
@@ -357,6 +434,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "full": {
+        "winners": {
+            "anchor_steps": 20000, "follower_steps": 10000, "relief_steps": 600, "trim_steps": 4000,
+            "decoder_steps": 8000, "anchor_pairs": 24, "follower_pairs": 6,
+        },
         "data": {
             "train_people": 1500, "calibration_people": 250, "validation_people": 150, "test_people": 500,
             "train_captures": 24, "test_captures": 12, "gallery_captures": 6, "attacker_people": 10_000,

@@ -44,7 +44,7 @@ def crowd(
         return encode(camera, train, signals["train"])
     auxiliary = load_tensors(folder / AUXILIARY)
     parts = {"train": train, ATTACKERS: restore(folder, ATTACKERS)}
-    kept = _chosen(torch.cat([part.faces.identity for part in parts.values()]), share, config.seed)
+    kept = chosen_identities(torch.cat([part.faces.identity for part in parts.values()]), share, config.seed)
     found = []
     for name, part in parts.items():
         rows = torch.isin(part.faces.identity, kept)
@@ -60,7 +60,8 @@ def crowd(
     return _joined(found)
 
 
-def _chosen(identity: Tensor, share: float, seed: int) -> Tensor:
+def chosen_identities(identity: Tensor, share: float, seed: int) -> Tensor:
+    """The people of a share of all (N,) identities; a smaller share is part of a larger one."""
     people = torch.unique(identity)
     generator = torch.Generator().manual_seed(derived_seed(seed, "learning curve") % 2**63)
     order = torch.randperm(len(people), generator=generator)

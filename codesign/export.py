@@ -17,6 +17,7 @@ from codesign.decoders import Decoder, new_decoder
 from codesign.files import MASK
 from codesign.proof import report_rows
 from codesign.records import Source, TrainMaskSummary
+from codesign.winners import export as pairs
 from faces.landmarks import points_in, released
 from ground.pool import derived_seed
 from ground.protocols import RunStore
@@ -37,6 +38,10 @@ def write_model(config: TrainMaskConfig, run: RunStore, summary: TrainMaskSummar
     ``grey_mask.npy`` where the sensor has one, ``camera.json``, ``decoder.safetensors``, ``decoder.json``,
     ``README.md``.
     """
+    if config.design == "winners":
+        pairs.write_files(config, run, summary)
+        run.write_text("README.md", _card(config, summary))
+        return
     state = run.read_tensors(MASK)
     geometry = geometry_of(config.optics)
     write_camera(config, run, state)
@@ -86,7 +91,7 @@ def write_camera(config: TrainMaskConfig, run: RunStore, mask: Mapping[str, Tens
 
 def _card(config: TrainMaskConfig, summary: TrainMaskSummary) -> str:
     """The model card."""
-    sensor, worst = config.sensor, summary.ours.worst
+    worst = summary.ours.worst
     low, high = worst.rank1_ci95
     parts = [part for part in summary.data.values() if isinstance(part, Source)]
     licences, sources = sorted({part.licence for part in parts}), sorted({part.source for part in parts})
@@ -95,14 +100,11 @@ def _card(config: TrainMaskConfig, summary: TrainMaskSummary) -> str:
     lines = [
         "# Phase mask and landmark decoder",
         "",
-        f"A {config.mask.kind} relief in {config.mask.material} for a {config.optics.aperture_diameter_m * 1e3:.3g} mm "
-        f"aperture, a {'colour' if sensor.colour else 'monochrome'} sensor of {sensor.pixels} x {sensor.pixels} pixels "
-        f"with {sensor.electrons_at_white:.4g} electrons at white, and a network "
-        f"that reads heatmaps of {POINT_NAMES[config.landmarks]}.",
+        _described(config, summary),
         "",
         "## Threat model",
         "",
-        "The attacker holds the frames as they leave the sensor, knows mask and exposure exactly, owns the same camera "
+        f"The attacker holds {_held(config)}, knows mask and exposure exactly, owns the same camera "
         "and trains on as many other people as this run had. The landmarks are meant to be released; what they alone "
         "tell is the floor.",
         "",
@@ -132,6 +134,28 @@ def _card(config: TrainMaskConfig, summary: TrainMaskSummary) -> str:
     return "\n".join(lines)
 
 
+def _described(config: TrainMaskConfig, summary: TrainMaskSummary) -> str:
+    """What the files describe, in a sentence."""
+    points = POINT_NAMES[config.landmarks]
+    if summary.winners is not None:
+        return (
+            f"{summary.winners.tiles} free-form reliefs in {config.mask.material}, each before an aperture of "
+            f"{config.optics.aperture_diameter_m * 1e3:.3g} mm; a chip that compares them pair by pair and releases "
+            f"{summary.winners.bits:.1f} bits a frame, the places of {len(summary.winners.channels)} winners; and a "
+            f"network that reads {points} from them."
+        )
+    sensor = config.sensor
+    return (
+        f"A {config.mask.kind} relief in {config.mask.material} for a {config.optics.aperture_diameter_m * 1e3:.3g} mm "
+        f"aperture, a {'colour' if sensor.colour else 'monochrome'} sensor of {sensor.pixels} x {sensor.pixels} pixels "
+        f"with {sensor.electrons_at_white:.4g} electrons at white, and a network that reads heatmaps of {points}."
+    )
+
+
+def _held(config: TrainMaskConfig) -> str:
+    return "the places that leave the chip" if config.design == "winners" else "the frames as they leave the sensor"
+
+
 def write_report_arrays(
     config: TrainMaskConfig, run: RunStore, splits: Splits, best_baseline: str | None, best_start: int
 ) -> list[str]:
@@ -140,6 +164,8 @@ def write_report_arrays(
     Returns:
         Names of the columns of ``history``.
     """
+    if config.design == "winners":
+        return pairs.report_arrays(config, run, splits, best_baseline)
     state = run.read_tensors(MASK)
     camera = build(ours(config), config, state)
     geometry, test = geometry_of(config.optics), splits["test"]

@@ -76,13 +76,13 @@ def attack(
     Raises:
         CodesignError: If a file is missing or damaged.
     """
-    camera_spec, row = CameraSpec.from_json(spec), find(name)
-    seed = derived_seed(config.seed, camera_spec.name, name)
+    row, seed = find(name), derived_seed(config.seed, spec["name"], name)
     parts = {part: restore(folder, part) for part in DEALT}
     if row.make is None:
-        known = load_tensors(folder / "proof" / camera_spec.name / "released.safetensors")
+        known = load_tensors(folder / "proof" / spec["name"] / "released.safetensors")
         parts |= {ATTACKERS: restore(folder, ATTACKERS)} if f"landmarks.{ATTACKERS}" in known else {}
         return attack_landmarks(parts, known, config, seed)
+    camera_spec = CameraSpec.from_json(spec)
     state = load_tensors(folder / MASK) if camera_spec.kind == "mask" else None
     camera = build(camera_spec, config, state, device)
     stored = load_tensors(folder / "work" / f"signals-{camera_spec.name}.safetensors")
@@ -144,17 +144,20 @@ def pictures(attacker: Attacker, camera: EncoderCamera, test: Part, signal: Tens
 def attack_landmarks(
     parts: Mapping[str, Part], known: Mapping[str, Tensor], config: TrainMaskConfig, seed: int
 ) -> dict[str, Tensor]:
-    """The attacker who sees what the camera gives away on purpose: released landmarks and their confidences."""
+    """The attacker who sees what the camera gives away on purpose: landmarks, and confidences if it has them."""
     attacker = LandmarkAttacker(config.optics.scene_px, seed=seed, steps=config.proof.landmark_steps)
     own = [name for name in ("train", ATTACKERS) if name in parts]
+    told = "confidence.train" in known
     attacker.fit(
         torch.cat([known[f"landmarks.{name}"] for name in own]),
         torch.cat([parts[name].faces.identity for name in own]),
-        confidence=torch.cat([known[f"confidence.{name}"] for name in own]),
+        confidence=torch.cat([known[f"confidence.{name}"] for name in own]) if told else None,
         validation=(known["landmarks.validation"], parts["validation"].faces.identity),
-        validation_confidence=known["confidence.validation"],
+        validation_confidence=known.get("confidence.validation"),
     )
-    return {part: attacker.embed(known[f"landmarks.{part}"], known[f"confidence.{part}"]).float() for part in EMBEDDED}
+    return {
+        part: attacker.embed(known[f"landmarks.{part}"], known.get(f"confidence.{part}")).float() for part in EMBEDDED
+    }
 
 
 def attack_floor(folder: Path, config: TrainMaskConfig, error: float) -> dict[str, Tensor]:

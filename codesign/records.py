@@ -166,11 +166,72 @@ class AblationResult(Record):
         lacks: The part.
         rank1: Worst rank-1 without the part less ours.
         gap_closed: The gap closed, measured from the camera without the part.
+        error: Landmark error without the part less ours, for cameras that are not brought to our error.
     """
 
     lacks: str
     rank1: Difference
+    error: Difference | None = None
     gap_closed: Gaps
+
+
+class ChannelFacts(Record):
+    """One channel of the camera of pairs.
+
+    Attributes:
+        name: The part that it looks for.
+        pairs: Pairs that are added for it.
+        places: Places of its window.
+        kernel_error: Mean error of its winners on the validation people over the outer eye distance, with ideal
+            kernels and, for followers, with the error that anchors are expected to have.
+    """
+
+    name: str
+    pairs: int
+    places: int
+    kernel_error: Number
+
+
+class WinnersFacts(Record):
+    """The camera of pairs.
+
+    Attributes:
+        tiles: Tiles, two for each pair.
+        bits: Bits that leave the chip for one frame, presence included.
+        array_width_m: Width of the array of tiles in metres.
+        residual_mean: Relative residual of the masks' point-spread functions, mean over tiles, all colours together.
+        residual_worst: That of the worst tile.
+        channels: The channels, the anchor first.
+    """
+
+    tiles: int
+    bits: float
+    array_width_m: float
+    residual_mean: Number
+    residual_worst: Number
+    channels: tuple[ChannelFacts, ...]
+
+
+class Surface(Record):
+    """What leaks where a camera could be tapped.
+
+    Attributes:
+        name: The surface, from the scene to what is released.
+        camera: The camera whose attackers are meant.
+        attacker: The strongest attacker there.
+        rank1: Its share of pictures named.
+        rank1_ci95: The interval.
+        auc: Its area under the ROC curve.
+        pooled_rank1: Its share of people named from all their probes together.
+    """
+
+    name: str
+    camera: str
+    attacker: str
+    rank1: Number
+    rank1_ci95: Limits = NO_LIMITS
+    auc: Number
+    pooled_rank1: Number = None
 
 
 class GateResult(Record):
@@ -191,9 +252,9 @@ class Noise(Record):
     """The sensor in electrons, and the relative noise of one exposure."""
 
     electrons_at_white: float
-    full_well_e: float
+    full_well_e: Number
     read_noise_e: float
-    bits: int
+    bits: int | None
     relative_noise_at_white: float
     relative_noise_at_mid_grey: float
 
@@ -358,6 +419,8 @@ class TrainMaskSummary(Summary):
         gates: Conditions without which nothing is claimed, by name.
         findings: The claim itself, condition by condition.
         timing: Seconds.
+        winners: The camera of pairs, if that was designed.
+        surfaces: What leaks at each surface, from the scene to what is released.
         history_names: Columns of the array ``history`` of the report.
         photographs: The photographs, where there are any.
     """
@@ -383,6 +446,8 @@ class TrainMaskSummary(Summary):
     gates: dict[str, GateResult]
     findings: dict[str, GateResult]
     timing: Timing
+    winners: WinnersFacts | None = None
+    surfaces: tuple[Surface, ...] = ()
     history_names: tuple[str, ...] = ()
     photographs: PhotoData | None = None
 

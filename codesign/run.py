@@ -17,9 +17,30 @@ import torch
 from torch import Tensor
 
 from codesign import data, masks, matching, proof
-from codesign.attackers import FUSED, LEARNER, attackers_of, check_chosen, find, in_job_order, with_share
+from codesign.attackers import (
+    FUSED,
+    PLACES,
+    attackers_of,
+    check_chosen,
+    find,
+    in_job_order,
+    learner_of,
+    releases_places,
+    with_share,
+)
 from codesign.auxiliary import store_auxiliary
-from codesign.cameras import CPU, CameraSpec, baselines, build, clean, exposure_of, geometry_of, ours
+from codesign.cameras import (
+    CPU,
+    OPTICS_ABLATIONS,
+    CameraSpec,
+    baselines,
+    build,
+    cameras_of,
+    clean,
+    exposure_of,
+    geometry_of,
+    ours,
+)
 from codesign.config import TrainMaskConfig
 from codesign.data import Splits
 from codesign.errors import CodesignError
@@ -31,6 +52,10 @@ from codesign.real_people import check_folder
 from codesign.records import TrainMaskSummary
 from codesign.starts import Designer
 from codesign.summary import assemble, floor_errors
+from codesign.winners import stage as pairs
+from codesign.winners.camera import build_winners
+from codesign.winners.design import Faces, WinnersDesigner
+from codesign.winners.stage import FinishedPairs, PairsSpec
 from evaluation import manifest_hash
 from faces import weights
 from faces.truth import SOURCES
@@ -105,14 +130,17 @@ def _check_mask(config: TrainMaskConfig, run: RunStore) -> None:
     cure = f"put it back, or delete {run.path / 'stages' / 'design.json'} to have it written again by --resume"
     state = load_checked(path, designed.get("mask_sha256"), cure)
     try:
-        masks.load(config.mask, geometry_of(config.optics).grid, masks.split(config.sensor, state)[0])
+        if config.design == "winners":
+            build_winners(config, state, chip=pairs.chip_of(config))
+        else:
+            masks.load(config.mask, geometry_of(config.optics).grid, masks.split(config.sensor, state)[0])
     except CodesignError as error:
         raise CodesignError(f"{path} cannot be used: {str(error).rstrip('.')}; {cure}.") from error
 
 
 def _check_early(config: TrainMaskConfig) -> None:
     """Find what would stop the run in its last hour: optics that cannot be sampled, missing weights, no attackers."""
-    check_chosen(config.proof.attackers)
+    check_chosen(config)
     geometry = geometry_of(config.optics)
     MaskPsf(geometry, masks.flat(config.mask, geometry.grid)).check()
     build(CameraSpec("bare", "flat", exposure_of(config.sensor)), config)
@@ -157,6 +185,12 @@ def _faces(config: TrainMaskConfig, run: RunStore, progress: Progress) -> tuple[
 def _design(config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Progress, device: torch.device) -> int:
     """Design the mask; the number of the start that it comes from."""
 
+    def tiles() -> dict[str, Any]:
+        people = pairs.designed_with(splits)
+        designer = WinnersDesigner(config, Faces(people, splits["validation"].faces), run, progress)
+        path = run.write_tensors(MASK, designer.design())
+        return {"best_start": 0, "starts": [], "mask_sha256": sha256(path)}
+
     def work() -> dict[str, Any]:
         designer = Designer(
             config,
@@ -176,15 +210,16 @@ def _design(config: TrainMaskConfig, run: RunStore, splits: Splits, progress: Pr
             "mask_sha256": sha256(path),
         }
 
-    return int(_once(run, "design", work)["best_start"])
+    return int(_once(run, "design", tiles if config.design == "winners" else work)["best_start"])
 
 
-def _keep_camera(run: RunStore, camera: FinishedCamera, seconds: float) -> None:
+def _keep_camera(run: RunStore, camera: FinishedCamera | FinishedPairs, seconds: float) -> None:
     """Files of a finished camera, its line in the metrics, and its mark."""
     name = camera.spec.name
     run.write_tensors(f"proof/{name}/decoder.safetensors", camera.decoder)
     run.write_tensors(f"proof/{name}/released.safetensors", camera.released)
-    run.write_tensors(f"work/signals-{name}.safetensors", camera.signals)
+    if camera.signals:
+        run.write_tensors(f"work/signals-{name}.safetensors", camera.signals)
     run.log_metrics({"stage": "camera", "camera": name, "nme": camera.nme, "seconds": seconds})
     run.mark_stage(f"camera-{name}", {**camera.to_json(), "seconds": seconds})
 
@@ -198,16 +233,27 @@ class _Errors:
 
 
 def _fixed_cameras(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> _Errors:
-    specs = [ours(config), clean(config)]
+    specs: list[CameraSpec | PairsSpec] = [ours(config), clean(config)]
+    if config.design == "winners":
+        specs = [clean(config), *(PairsSpec(name) for name in ("ours", *OPTICS_ABLATIONS))]
     left = [spec for spec in specs if run.stage_done(f"camera-{spec.name}") is None]
     jobs = [(run.path, config, spec, device) for spec in left]
     with progress.stage("decoders, ours and clean", len(specs)) as stage:
         stage.advance(len(specs) - len(jobs))
-        for _, camera, seconds in run_jobs(matching.fixed_camera, jobs, config.workers):
+        for _, camera, seconds in run_jobs(_one_camera, jobs, config.workers):
             _keep_camera(run, camera, seconds)
             stage.advance()
     our = run.stage_done("camera-ours") or {}
     return _Errors(our["validation_nme"], our["nme"])
+
+
+def _one_camera(
+    folder: Path, config: TrainMaskConfig, spec: CameraSpec | PairsSpec, device: torch.device
+) -> FinishedCamera | FinishedPairs:
+    """Job: the decoder of a camera with nothing to tune."""
+    if isinstance(spec, PairsSpec):
+        return pairs.finished_camera(folder, config, spec)
+    return matching.fixed_camera(folder, config, spec, device)
 
 
 def _matched_cameras(
@@ -252,19 +298,23 @@ def _one_attack(
     """Job: an attacker on a camera (its description), or landmarks alone at an error (a number)."""
     if isinstance(camera, float):
         return proof.attack_floor(folder, config, camera)
+    if name == PLACES:
+        return pairs.attack_places(folder, config, camera["name"], share)
     return proof.attack(folder, config, camera, name, device, share)
 
 
 def _wanted(config: TrainMaskConfig, specs: Mapping[str, Any], error: float) -> list[_Attack]:
     """All jobs, the longest first."""
     chosen = config.proof.attackers
-    shares = [share for share in config.proof.learning_curve if share < 1.0] if LEARNER in chosen else []
-    jobs = [_Attack("ours", LEARNER, specs["ours"], share) for share in shares]
+    learner = learner_of(config)
+    shares = [share for share in config.proof.learning_curve if share < 1.0] if learner in chosen else []
+    jobs = [_Attack("ours", learner, specs["ours"], share) for share in shares]
     jobs += [
         _Attack(camera, name, spec)
         for name in in_job_order()
         for camera, spec in specs.items()
-        if name in attackers_of(camera, chosen) and find(name).sees != "embeddings"
+        if name in attackers_of(camera, chosen, places=releases_places(config, camera))
+        and find(name).sees != "embeddings"
     ]
     jobs.sort(key=lambda job: -find(job.attacker).cost)
     return jobs + [_Attack("floor", f"{value:.4f}", value) for value in floor_errors(config, error)]
@@ -279,10 +329,7 @@ def _attacks(
     progress: Progress,
     device: torch.device,
 ) -> None:
-    specs = {
-        name: (run.stage_done(f"camera-{name}") or {})["spec"]
-        for name in ["ours", "clean", *(family.spec.name for family in baselines(config))]
-    }
+    specs = {name: (run.stage_done(f"camera-{name}") or {})["spec"] for name in cameras_of(config)}
     wanted = _wanted(config, specs, error)
     jobs = [job for job in wanted if run.stage_done(f"attack-{job.camera}-{job.key}") is None]
     with progress.stage("attackers", len(wanted)) as stage:
@@ -294,7 +341,7 @@ def _attacks(
             stage.note(f"{job.camera}, {job.key}: rank-1 {figures['rank1']:.2f}")
             stage.advance()
     for camera in specs:
-        names = attackers_of(camera, config.proof.attackers)
+        names = attackers_of(camera, config.proof.attackers, places=releases_places(config, camera))
         if FUSED not in names or run.stage_done(f"attack-{camera}-{FUSED}") is not None:
             continue
         start = time.monotonic()

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from codesign.attackers import LEARNER, attackers_of, find, with_share
+from codesign.attackers import attackers_of, find, learner_of, releases_places, with_share
 from codesign.awake import ALIVE, ASLEEP, adversaries_alive
-from codesign.cameras import baselines, build, geometry_of, ours, relief_m
+from codesign.cameras import build, cameras_of, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.crowd import chosen_people
 from codesign.data import ATTACKERS, Splits
@@ -33,9 +34,11 @@ from codesign.records import (
     PhotoData,
     Round,
     Source,
+    Surface,
     Timing,
     TrainMaskSummary,
 )
+from codesign.winners import facts as pairs
 from evaluation import (
     Gap,
     ScoreMatrix,
@@ -47,7 +50,7 @@ from evaluation import (
 )
 from evaluation.measures.metrics import Floats
 from faces.landmarks import nme, released
-from faces.samples import interocular
+from faces.samples import FaceSet, interocular
 from ground.protocols import RunStore
 from sim.camera import METERED_GREY
 
@@ -73,8 +76,8 @@ def assemble(
         splits: The people.
         information: Result of the stage ``faces``.
     """
-    names = [family.spec.name for family in baselines(config)]
-    cameras = {name: _camera(config, run, name) for name in ["ours", "clean", *names]}
+    cameras = {name: _camera(config, run, name) for name in cameras_of(config)}
+    names = [name for name in cameras if name not in ("ours", "clean")]
     our, clean = cameras["ours"], cameras["clean"]
     floors = floor_errors(config, _measured(our.nme))
     floor = f"{floors[0]:.4f}"
@@ -83,12 +86,14 @@ def assemble(
     gap = _gaps(tables, cameras, best, floor) if best is not None else None
     gates, findings = judgement(config, our, clean, cameras[best] if best is not None else None, gap)
     design = run.stage_done("design") or {}
-    (findings if config.budget == "smoke" else gates)[ALIVE] = adversaries_alive(config, run, design["best_start"])
+    if config.design == "frame":
+        (findings if config.budget == "smoke" else gates)[ALIVE] = adversaries_alive(config, run, design["best_start"])
     ablations = {
         name: AblationResult(
             lacks=cameras[name].ablation,
             rank1=_gain(tables, cameras[name], our, name),
             gap_closed=_gaps(tables, cameras, name, floor),
+            error=_error_without(config, run, splits, name) if releases_places(config, name) else None,
         )
         for name in names
         if cameras[name].ablation
@@ -121,6 +126,7 @@ def assemble(
         exposures=_exposures(config, run, splits, our, information["hash"]),
         ablations=ablations,
         nme_by_light=_nme_by_light(config, run, splits),
+        surfaces=_surfaces(config, our, clean),
         gates=gates,
         findings=findings,
         timing=_timing(config, run, cameras, floors),
@@ -149,7 +155,8 @@ def _attack(run: RunStore, camera: str, attacker: str) -> AttackerResult:
 def _camera(config: TrainMaskConfig, run: RunStore, name: str) -> CameraResult:
     """One row of the comparison."""
     done = run.stage_done(f"camera-{name}") or {}
-    attackers = {attacker: _attack(run, name, attacker) for attacker in attackers_of(name, config.proof.attackers)}
+    names = attackers_of(name, config.proof.attackers, places=releases_places(config, name))
+    attackers = {attacker: _attack(run, name, attacker) for attacker in names}
     pooled = {key: result.pooled.order for key, result in attackers.items() if result.pooled is not None}
     return CameraResult(
         nme=done["nme"],
@@ -160,7 +167,7 @@ def _camera(config: TrainMaskConfig, run: RunStore, name: str) -> CameraResult:
         worst_attacker_pooled=max(pooled, key=lambda key: pooled[key], default=None),
         worst_attacker_pooled_auc=max(pooled, key=lambda key: pooled[key][1], default=None),
         ablation=done.get("ablation", ""),
-        sensor=done["spec"]["exposure"],
+        sensor=done["spec"].get("exposure"),
         parameter=done.get("parameter"),
         value=done.get("value"),
         mismatch=done.get("mismatch"),
@@ -224,15 +231,16 @@ def _gaps(tables: _Tables, cameras: Mapping[str, CameraResult], best: str, floor
 
 def _learning_curve(config: TrainMaskConfig, run: RunStore, splits: Splits) -> tuple[LearningPoint, ...]:
     """The learned attacker on our camera, trained with a part of its people and with all of them."""
-    if LEARNER not in config.proof.attackers:
+    learner = learner_of(config)
+    if learner not in config.proof.attackers:
         return ()
     people = sum(len(set(splits[name].faces.identity.tolist())) for name in ("train", ATTACKERS))
     shares = [*sorted({share for share in config.proof.learning_curve if share < 1.0}), 1.0]
     return tuple(
         LearningPoint(
-            attacker=LEARNER,
+            attacker=learner,
             trained_on=chosen_people(people, share),
-            **_fields(_attack(run, "ours", LEARNER if share == 1.0 else with_share(LEARNER, share))),
+            **_fields(_attack(run, "ours", learner if share == 1.0 else with_share(learner, share))),
         )
         for share in shares
     )
@@ -262,6 +270,38 @@ def _gain(tables: _Tables, bare: CameraResult, our: CameraResult, name: str) -> 
     return Difference(value=found.difference.value, ci95=found.difference.ci, p=found.p_value)
 
 
+def _error_without(config: TrainMaskConfig, run: RunStore, splits: Splits, name: str) -> Difference:
+    """Landmark error of a camera less ours, paired over people."""
+    faces = splits["test"].faces
+    true, unit = released(faces.landmarks, config.landmarks), interocular(faces.landmarks)
+
+    def errors(camera: str) -> Floats:
+        points = run.read_tensors(f"proof/{camera}/released.safetensors")["landmarks.test"]
+        errors = nme(points, true, unit).double()
+        return torch.stack([errors[faces.identity == person].mean() for person in torch.unique(faces.identity)]).numpy()
+
+    found = paired_difference(errors(name), errors("ours"))
+    return Difference(value=found.difference.value, ci95=found.difference.ci, p=found.p_value)
+
+
+def _surfaces(config: TrainMaskConfig, our: CameraResult, clean: CameraResult) -> tuple[Surface, ...]:
+    """From the scene to what is released, each with its strongest attacker."""
+
+    def surface(name: str, camera: str, attacker: str, found: AttackerResult) -> Surface:
+        pooled = None if found.pooled is None else found.pooled.rank1
+        return Surface(
+            name=name, camera=camera, attacker=attacker, rank1=found.rank1, rank1_ci95=found.rank1_ci95,
+            auc=found.auc, pooled_rank1=pooled,
+        )  # fmt: skip
+
+    end = "places of the winners" if releases_places(config, "ours") else "frame of the sensor"
+    found = [surface("scene", "clean", clean.worst_attacker, clean.worst)]
+    found.append(surface(end, "ours", our.worst_attacker, our.worst))
+    if "landmarks-only" in our.attackers:
+        found.append(surface("released landmarks", "ours", "landmarks-only", our.attackers["landmarks-only"]))
+    return tuple(found)
+
+
 def _sources(manifest: Mapping[str, Any]) -> dict[str, Source]:
     return {
         name: Source(**{key: part[key] for key in ("source", "licence", "images", "content_sha256")})
@@ -270,7 +310,9 @@ def _sources(manifest: Mapping[str, Any]) -> dict[str, Source]:
 
 
 def _physics(config: TrainMaskConfig, run: RunStore) -> dict[str, Any]:
-    """The fields ``throughput``, ``noise`` and ``camera`` of the summary."""
+    """The fields ``throughput``, ``noise`` and ``camera`` of the summary, and those of a camera of pairs."""
+    if config.design == "winners":
+        return pairs.physics(config, run)
     camera = build(ours(config), config, run.read_tensors("mask.safetensors"))
     geometry, sensor = geometry_of(config.optics), config.sensor
     height = relief_m(camera)
@@ -315,15 +357,20 @@ def _nme_by_light(config: TrainMaskConfig, run: RunStore, splits: Splits) -> dic
     to the sensor decides.
     """
     faces = splits["test"].faces
-    camera = build(ours(config), config, run.read_tensors("mask.safetensors"))
-    light = torch.cat([
-        (camera.signal(faces.subset(part).linear()) * camera.meter).sum(dim=(1, 2, 3))
-        for part in torch.arange(len(faces)).split(CHUNK)
-    ])  # fmt: skip
+    light = _light(config, run, faces)
     points = run.read_tensors("proof/ours/released.safetensors")["landmarks.test"]
     error = nme(points, released(faces.landmarks, config.landmarks), interocular(faces.landmarks))
     thirds = error[light.argsort()].tensor_split(3)
     return {name: float(third.mean()) for name, third in zip(("dark", "middle", "bright"), thirds, strict=True)}
+
+
+def _light(config: TrainMaskConfig, run: RunStore, faces: FaceSet) -> Tensor:
+    """Light (N,) that the centre of the window sends to the sensor."""
+    if config.design == "winners":
+        return pairs.light_at_centre(config, faces)
+    camera = build(ours(config), config, run.read_tensors("mask.safetensors"))
+    parts = torch.arange(len(faces)).split(CHUNK)
+    return torch.cat([(camera.signal(faces.subset(part).linear()) * camera.meter).sum(dim=(1, 2, 3)) for part in parts])
 
 
 def judgement(
@@ -396,8 +443,8 @@ def _limits(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: Tra
             "Mask and sensor are judged together; what the mask adds to the sensor is measured by the baseline "
             "same-sensor-no-mask, which this run left out."
         )
-    alive = {**summary.gates, **summary.findings}[ALIVE]
-    if not alive.passed:
+    alive = {**summary.gates, **summary.findings}.get(ALIVE)
+    if alive is not None and not alive.passed:
         found.append(f"{ASLEEP.capitalize()}: its adversaries were not shown to be awake.")
     if config.budget in ("smoke", "quick"):
         found.append(f"Budget {config.budget}: attackers with more training may recognise more.")
@@ -416,9 +463,9 @@ def _still_rising(config: TrainMaskConfig, run: RunStore, splits: Splits, summar
     curve = summary.learning_curve
     if len(curve) < 2:
         return []
-    share = max(share for share in config.proof.learning_curve if share < 1.0)
+    share, learner = max(share for share in config.proof.learning_curve if share < 1.0), learner_of(config)
     tables = _Tables(run, splits)
-    gain = paired_difference(tables.rates("ours", LEARNER), tables.rates("ours", with_share(LEARNER, share))).difference
+    gain = paired_difference(tables.rates("ours", learner), tables.rates("ours", with_share(learner, share))).difference
     rates = ", ".join(f"{_measured(point.rank1):.3f}" for point in curve)
     sizes = ", ".join(str(point.trained_on) for point in curve)
     if gain.low > 0:
@@ -426,7 +473,8 @@ def _still_rising(config: TrainMaskConfig, run: RunStore, splits: Splits, summar
     else:
         end = "no further rise is shown, which is no proof that more people or longer training would not help"
     return [
-        f"Trained on {sizes} people, the network on crops names {rates} of the pictures; the last step adds "
+        f"Trained on {sizes} people, the attacker called {find(learner).shown_as} names {rates} of the pictures; the "
+        "last step adds "
         f"{gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}): {end}."
     ]
 
@@ -438,9 +486,13 @@ def _timing(config: TrainMaskConfig, run: RunStore, cameras: Iterable[str], floo
         return float((run.stage_done(name) or {}).get("seconds", 0.0))
 
     names = list(cameras)
-    chosen = config.proof.attackers
-    attacks = sum(seconds(f"attack-{camera}-{name}") for camera in names for name in attackers_of(camera, chosen))
-    attacks += sum(seconds(f"attack-ours-{with_share(LEARNER, share)}") for share in config.proof.learning_curve)
+    chosen, learner = config.proof.attackers, learner_of(config)
+    attacks = sum(
+        seconds(f"attack-{camera}-{name}")
+        for camera in names
+        for name in attackers_of(camera, chosen, places=releases_places(config, camera))
+    )
+    attacks += sum(seconds(f"attack-ours-{with_share(learner, share)}") for share in config.proof.learning_curve)
     return Timing(
         faces_s=seconds("faces"),
         design_s=seconds("design"),

@@ -32,14 +32,17 @@ class WinnerCamera(nn.Module):
         pattern = pixels.mismatch((pairs, side, side), generator, readout.weight.detach())
         self.register_buffer("mismatch", pattern, persistent=False)
 
-    def log_ratios(self, scenes: Tensor, generator: torch.Generator, psfs: Tensor | None = None) -> Tensor:
-        """Log ratios (N, J, n, n) of one exposure of scenes (N, L, S, S); they never leave the chip."""
-        light = self.tiles(scenes, psfs)
+    def log_ratios(self, light: Tensor, generator: torch.Generator) -> Tensor:
+        """Log ratios (N, J, n, n) of one exposure to the light (N, T, n, n) of all tiles; they never leave the chip."""
         if light.shape[1] != 2 * len(self.mismatch):
             raise OpticsError(f"{len(self.mismatch)} pairs need twice as many tiles; there are {light.shape[1]}.")
         electrons = self.pixels.expose(light, generator)
         return self.pixels.log_ratio(electrons[:, 0::2], electrons[:, 1::2]) + self.mismatch
 
-    def forward(self, scenes: Tensor, generator: torch.Generator, psfs: Tensor | None = None) -> Winners:
-        """Winners of one exposure of scenes (N, L, S, S); ``psfs`` if they have been computed already."""
-        return self.readout(self.log_ratios(scenes, generator, psfs), self.pixels, generator)
+    def winners(self, light: Tensor, generator: torch.Generator) -> Winners:
+        """Winners of one exposure to the light (N, T, n, n) of all tiles, as :attr:`tiles` gives it."""
+        return self.readout(self.log_ratios(light, generator), self.pixels, generator)
+
+    def forward(self, scenes: Tensor, generator: torch.Generator) -> Winners:
+        """Winners of one exposure of scenes (N, L, S, S)."""
+        return self.winners(self.tiles(scenes), generator)

@@ -125,7 +125,11 @@ class _Tiles(nn.Module):
         if moved is not None:
             transfer = transfer * moved[:, None]
         product = torch.einsum("nlyx,tlyx->ntyx", spectrum, transfer)
-        folded = product.unflatten(-2, (block, length // block)).mean(-3)
+        rows = length // block
+        folded = product[..., :rows, :]
+        for part in range(1, block):
+            folded = folded + product[..., part * rows : (part + 1) * rows, :]
+        folded = folded / block
         pixels: Tensor = irfft2(folded, (length // block, length))
         return pixels[..., : self.pixels, :size:block]
 

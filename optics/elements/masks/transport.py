@@ -22,7 +22,7 @@ from optics.materials import FUSED_SILICA, Material, index_differences
 from optics.pupil import PupilGrid
 
 #: Points along one side of the aperture, and rounds of balancing at each blur.
-_POINTS, _ROUNDS = 48, 40
+_POINTS, _ROUNDS = 48, 25
 #: Blur of the transport, in cells (standard deviation), from coarse to fine.
 _BLURS = (8.0, 4.0, 2.0, 1.0, 0.6)
 #: Share of the mean that an empty cell gets: the logarithm of nothing is not a number.
