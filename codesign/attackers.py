@@ -282,7 +282,6 @@ ATTACKERS = (
         "sees all that leaves the chip: the places of the winners and whether there is a face; trains on other people",
         cost=1.5,
         sees="places",
-        averages=True,
     ),
     CameraAttacker(
         "landmarks-only",

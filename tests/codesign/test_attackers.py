@@ -15,8 +15,11 @@ from codesign.attackers import (
     check_chosen,
     find,
     in_job_order,
+    learner_of,
+    releases_places,
     restorers,
 )
+from codesign.cameras import OPTICS_ABLATIONS
 from codesign.config import ATTACKERS as NAMES
 from codesign.config import TrainMaskConfig
 from codesign.errors import CodesignError
@@ -38,7 +41,18 @@ def test_the_clean_camera_has_nothing_to_restore_and_the_others_are_not_attacked
     assert not {row.name for row in ATTACKERS if row.restores} & clean
     for camera in ("ours", "mono-pixels"):
         assert "sface-as-published" not in attackers_of(camera, NAMES)
-        assert {row.name for row in ATTACKERS} == clean | set(attackers_of(camera, NAMES))
+        assert {row.name for row in ATTACKERS if row.sees != "places"} == clean | set(attackers_of(camera, NAMES))
+
+
+def test_a_camera_that_releases_places_is_attacked_by_what_sees_places() -> None:
+    assert attackers_of("ours", NAMES, places=True) == ("winner-places", "landmarks-only", "fused")
+    assert "winner-places" not in attackers_of("ours", NAMES)
+    frame = CONFIG.model_copy(update={"design": "frame"})
+    for camera in ("ours", *OPTICS_ABLATIONS):
+        assert releases_places(CONFIG, camera)
+        assert not releases_places(frame, camera)
+    assert not releases_places(CONFIG, "clean")
+    assert (learner_of(CONFIG), learner_of(frame)) == ("winner-places", "crop-network")
 
 
 def test_the_settings_know_every_attacker_and_a_run_tries_those_that_it_names() -> None:
@@ -53,11 +67,24 @@ def test_the_settings_know_every_attacker_and_a_run_tries_those_that_it_names() 
         )
 
 
-@pytest.mark.parametrize(("chosen", "camera"), [(["fused"], "ours"), (["crop-network", "fused"], "clean")])
-def test_a_choice_that_leaves_a_camera_without_attackers_is_refused(chosen: list[str], camera: str) -> None:
-    with pytest.raises(CodesignError, match=f"leaves no attacker for the camera '{camera}'; add linear-discriminant"):
-        check_chosen(chosen)
-    check_chosen([*chosen, "linear-discriminant"])
+@pytest.mark.parametrize(
+    ("design", "chosen", "camera"),
+    [
+        ("frame", ("fused",), "ours"),
+        ("frame", ("crop-network", "fused"), "clean"),
+        ("winners", ("linear-discriminant",), "ours"),
+    ],
+)
+def test_a_choice_that_leaves_a_camera_without_attackers_is_refused(
+    design: str, chosen: tuple[str, ...], camera: str
+) -> None:
+    def config(*more: str) -> TrainMaskConfig:
+        proof = CONFIG.proof.model_copy(update={"attackers": (*chosen, *more)})
+        return CONFIG.model_copy(update={"design": design, "proof": proof})
+
+    with pytest.raises(CodesignError, match=f"leaves no attacker for the camera '{camera}'; add landmarks-only"):
+        check_chosen(config())
+    check_chosen(config("landmarks-only"))
 
 
 def test_only_the_one_that_joins_others_sees_embeddings_and_only_those_without_frames_are_not_made() -> None:
