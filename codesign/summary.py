@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from codesign.attackers import attackers_of, find, learner_of, releases_places, with_share
-from codesign.awake import ALIVE, ASLEEP, adversaries_alive
+from codesign.awake import ALIVE, adversaries_alive
 from codesign.cameras import build, cameras_of, geometry_of, ours, relief_m
 from codesign.config import TrainMaskConfig
 from codesign.crowd import chosen_people
 from codesign.data import ATTACKERS, Splits
-from codesign.proof import EMBEDDED, averaged, judge, pooled_scores, scores
-from codesign.real_people import photo_limits
+from codesign.limits import limits_of
+from codesign.proof import EMBEDDED, averaged, judge
 from codesign.records import (
     AblationResult,
     AttackerResult,
@@ -38,15 +38,13 @@ from codesign.records import (
     Timing,
     TrainMaskSummary,
 )
+from codesign.tables import Tables, measured
 from codesign.winners import facts as pairs
 from evaluation import (
     Gap,
-    ScoreMatrix,
     gap_closed,
     gap_closed_auc,
     paired_difference,
-    per_identity,
-    rank_trials,
 )
 from evaluation.measures.metrics import Floats
 from faces.landmarks import nme, released
@@ -79,9 +77,9 @@ def assemble(
     cameras = {name: _camera(config, run, name) for name in cameras_of(config)}
     names = [name for name in cameras if name not in ("ours", "clean")]
     our, clean = cameras["ours"], cameras["clean"]
-    floors = floor_errors(config, _measured(our.nme))
+    floors = floor_errors(config, measured(our.nme))
     floor = f"{floors[0]:.4f}"
-    tables = _Tables(run, splits)
+    tables = Tables(run, splits)
     best = most_private(cameras, names)
     gap = _gaps(tables, cameras, best, floor) if best is not None else None
     gates, findings = judgement(config, our, clean, cameras[best] if best is not None else None, gap)
@@ -121,7 +119,7 @@ def assemble(
         config=config.model_dump(mode="json"),
         data={"manifest_sha256": information["hash"], **_sources(information["manifest"])},
         gap_closed=gap,
-        gap_closed_pooled=_gaps(_Tables(run, splits, pooled=True), cameras, best, floor) if best is not None else None,
+        gap_closed_pooled=_gaps(Tables(run, splits, pooled=True), cameras, best, floor) if best is not None else None,
         learning_curve=_learning_curve(config, run, splits),
         exposures=_exposures(config, run, splits, our, information["hash"]),
         ablations=ablations,
@@ -135,12 +133,7 @@ def assemble(
         else None,
         **_physics(config, run),
     )
-    return summary.model_copy(update={"limits": tuple(_limits(config, run, splits, summary))})
-
-
-def _measured(value: float | None) -> float:
-    """A landmark error, which every camera of a run has."""
-    return math.nan if value is None else value
+    return summary.model_copy(update={"limits": tuple(limits_of(config, run, splits, summary))})
 
 
 def _fields(result: AttackerResult) -> dict[str, Any]:
@@ -181,35 +174,6 @@ def most_private(cameras: Mapping[str, CameraResult], names: Sequence[str]) -> s
     return min(rivals, key=lambda name: cameras[name].worst.order[0]) if rivals else None
 
 
-class _Tables:
-    """Score tables of attackers, read from the run folder when asked for.
-
-    Args:
-        run: The run folder.
-        splits: The people.
-        pooled: Whether all probes of a person are pooled into one.
-    """
-
-    def __init__(self, run: RunStore, splits: Splits, *, pooled: bool = False) -> None:
-        self.run, self.splits, self.pooled = run, splits, pooled
-
-    def __call__(self, camera: str, attacker: str) -> ScoreMatrix:
-        embeddings = self.run.read_tensors(f"proof/{camera}/{attacker}.safetensors")
-        return pooled_scores(embeddings, self.splits) if self.pooled else scores(embeddings, self.splits)[1]
-
-    def worst(self, camera: CameraResult) -> tuple[str, str]:
-        """The strongest attackers on a camera by rank-1 and by AUC."""
-        if self.pooled:
-            names = camera.worst_attacker_pooled, camera.worst_attacker_pooled_auc
-        else:
-            names = camera.worst_attacker, camera.worst_attacker_auc
-        return names[0] or camera.worst_attacker, names[1] or camera.worst_attacker
-
-    def rates(self, camera: str, attacker: str) -> Floats:
-        """Success of each test person."""
-        return per_identity(*rank_trials(self(camera, attacker), 1))[1]
-
-
 def _plain(gap: Gap) -> GapResult:
     return GapResult(
         value=gap.value,
@@ -221,7 +185,7 @@ def _plain(gap: Gap) -> GapResult:
     )
 
 
-def _gaps(tables: _Tables, cameras: Mapping[str, CameraResult], best: str, floor: str) -> Gaps:
+def _gaps(tables: Tables, cameras: Mapping[str, CameraResult], best: str, floor: str) -> Gaps:
     """Share of the gap closed; each camera is represented by its own worst attacker, for each measure anew."""
     base, our = tables.worst(cameras[best]), tables.worst(cameras["ours"])
     rank1 = gap_closed(tables.rates(best, base[0]), tables.rates("ours", our[0]), tables.rates("floor", floor))
@@ -264,7 +228,7 @@ def _exposures(
     return ()
 
 
-def _gain(tables: _Tables, bare: CameraResult, our: CameraResult, name: str) -> Difference:
+def _gain(tables: Tables, bare: CameraResult, our: CameraResult, name: str) -> Difference:
     """What a part of our camera takes off the worst rank-1: the camera without it, at equal error, minus ours."""
     found = paired_difference(tables.rates(name, bare.worst_attacker), tables.rates("ours", our.worst_attacker))
     return Difference(value=found.difference.value, ci95=found.difference.ci, p=found.p_value)
@@ -386,7 +350,7 @@ def judgement(
         best: The best baseline, if the run has one.
         gap: The gap closed, measured from it.
     """
-    recognised, error = _measured(clean.worst.rank1), _measured(our.nme)
+    recognised, error = measured(clean.worst.rank1), measured(our.nme)
     gates = {
         "clean camera recognises": GateResult(
             passed=recognised >= CLEAN_RANK1,
@@ -400,83 +364,16 @@ def judgement(
     if config.budget == "smoke":
         gates, findings = {}, gates
     if best is not None and gap is not None:
-        high, low = _measured(our.worst.rank1_ci95[1]), _measured(best.worst.rank1_ci95[0])
+        high, low = measured(our.worst.rank1_ci95[1]), measured(best.worst.rank1_ci95[0])
         findings["separation"] = GateResult(
             passed=high < low,
             reason=f"worst rank-1: ours up to {high:.3f}, the best baseline from {low:.3f} (95 % intervals)",
         )
-        lower = _measured(gap.rank1.ci95[0])
+        lower = measured(gap.rank1.ci95[0])
         findings["gap"] = GateResult(
             passed=lower > 0, reason=gap.rank1.reason or f"lower limit of the gap closed is {lower:.3f}"
         )
     return gates, findings
-
-
-def _limits(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: TrainMaskSummary) -> list[str]:
-    found = [
-        "Simulation only: no mask was made and no light was measured.",
-        "One exposure of each face, but where several are named: an attacker who averages T frames of a still face "
-        "lowers the noise by sqrt(T).",
-        "All faces stand at one distance; a mask with relief acts differently at others.",
-        "Colour is represented by three wavelengths; the light of a face covers the whole band.",
-        "Privacy is shown against the attackers listed here, each with the training it got, and not against all.",
-        "Attackers align faces by their true eye, nose and mouth points, which helps them.",
-    ]
-    if config.faces == "synthetic":
-        found.append("Synthetic heads: people who never lived; evaluate-mask judges the mask on photographs.")
-    else:
-        found += photo_limits(summary.photographs)
-    found += _still_rising(config, run, splits, summary)
-    found.append(
-        "Landmarks are not found equally well in all faces: the error is "
-        + ", ".join(f"{_measured(value):.3f} in the {name} third" for name, value in summary.nme_by_light.items())
-        + " of the test frames."
-    )
-    for row in summary.ablations.values():
-        low, high = (_measured(limit) for limit in row.rank1.ci95)
-        found.append(
-            f"Taken off the worst rank-1, at equal landmark error, by {row.lacks} of this camera alone: "
-            f"{_measured(row.rank1.value):+.3f} (95 % interval {low:+.3f} to {high:+.3f})."
-        )
-    if "same-sensor-no-mask" not in summary.ablations:
-        found.append(
-            "Mask and sensor are judged together; what the mask adds to the sensor is measured by the baseline "
-            "same-sensor-no-mask, which this run left out."
-        )
-    alive = {**summary.gates, **summary.findings}.get(ALIVE)
-    if alive is not None and not alive.passed:
-        found.append(f"{ASLEEP.capitalize()}: its adversaries were not shown to be awake.")
-    if config.budget in ("smoke", "quick"):
-        found.append(f"Budget {config.budget}: attackers with more training may recognise more.")
-    off = {name: row.mismatch for name, row in summary.baselines.items() if row.mismatch is not None}
-    far = [f"{name} {value:+.3f}" for name, value in off.items() if abs(value) > config.proof.nme_tolerance]
-    if far:
-        found.append(
-            "Landmark errors of these baselines differ from ours on the validation people by more than "
-            f"{config.proof.nme_tolerance}: {', '.join(far)} (plus: the baseline sees landmarks worse)."
-        )
-    return found
-
-
-def _still_rising(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: TrainMaskSummary) -> list[str]:
-    """Whether the learned attacker names more people still when it is trained with more."""
-    curve = summary.learning_curve
-    if len(curve) < 2:
-        return []
-    share, learner = max(share for share in config.proof.learning_curve if share < 1.0), learner_of(config)
-    tables = _Tables(run, splits)
-    gain = paired_difference(tables.rates("ours", learner), tables.rates("ours", with_share(learner, share))).difference
-    rates = ", ".join(f"{_measured(point.rank1):.3f}" for point in curve)
-    sizes = ", ".join(str(point.trained_on) for point in curve)
-    if gain.low > 0:
-        end = "it still rises, so more people would name more"
-    else:
-        end = "no further rise is shown, which is no proof that more people or longer training would not help"
-    return [
-        f"Trained on {sizes} people, the attacker called {find(learner).shown_as} names {rates} of the pictures; the "
-        "last step adds "
-        f"{gain.value:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}): {end}."
-    ]
 
 
 def _timing(config: TrainMaskConfig, run: RunStore, cameras: Iterable[str], floors: Iterable[float]) -> Timing:
