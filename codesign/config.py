@@ -293,7 +293,7 @@ class ProofConfig(Section):
     fine_tune_steps: int = Field(ge=1, le=_STEPS)
     wiener_fine_tune_steps: int = Field(ge=1, le=_STEPS)
     unet_steps: int = Field(ge=1, le=_STEPS)
-    landmark_steps: int = Field(500, ge=1, le=_STEPS)
+    landmark_steps: int = Field(1000, ge=1, le=_STEPS)
     match_rounds: int = Field(
         3, ge=1, le=100, description="Decoders trained to bring a baseline to our landmark error."
     )

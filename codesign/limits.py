@@ -47,6 +47,13 @@ def limits_of(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: T
     else:
         found += photo_limits(summary.photographs)
     found += _still_rising(config, run, splits, summary)
+    if summary.exposures:
+        one, several = summary.exposures
+        found.append(
+            f"With {several.exposures} exposures of each still face averaged, the attacker called "
+            f"{find(one.attacker).shown_as} names {measured(several.rank1):.3f} of the pictures; with one, "
+            f"{measured(one.rank1):.3f}."
+        )
     found.append(
         "Landmarks are not found equally well in all faces: the error is "
         + ", ".join(f"{measured(value):.3f} in the {name} third" for name, value in summary.nme_by_light.items())
