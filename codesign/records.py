@@ -380,7 +380,7 @@ class PhotoData(Record):
         images_sha256: Hash over the frames of tested people.
         agreement: How well their landmarks are known.
         framing: Whether their frames are like those of synthetic heads.
-        people: People of each part.
+        people: Real people of each part, those of the run among them.
         known: People left out because the run had trained or set thresholds on them.
     """
 
