@@ -1,5 +1,6 @@
 # make demo           train a phase mask on synthetic faces; the result is a run folder in runs/
 # make test           every check that a change must pass
+# make coverage       all tests, and which lines they reach
 # make quick          the fast tests alone: under a minute on two free cores
 # make firmware-host  build the reference firmware for this machine
 # make firmware-avr   build it for an ATmega1284P
@@ -31,15 +32,13 @@ DEMO_ARGS ?= --budget quick --seed 0
 # Two processes; what a file sets up is set up once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-COVERAGE ?= --cov --cov-report=term:skip-covered
-
 # One thread a process: the arrays of the tests are small, and threads that wait for each other cost more than they give.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 BENCH_TOOLS := gcc make libc6-dev gcc-avr avr-libc libsimavr-dev libaravis-0.8-0 xvfb x11-xserver-utils libgl1 libgl1-mesa-dri
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick slow-tests lint types imports unit constraints clean firmware-host firmware-avr bench-tools
+.PHONY: help demo test quick coverage slow-tests lint types imports unit constraints clean firmware-host firmware-avr bench-tools
 .DELETE_ON_ERROR:
 
 help:
@@ -61,9 +60,13 @@ types: $(VENV)/.stamp-dev
 imports: $(VENV)/.stamp-dev
 	$(BIN)/lint-imports
 
-# The slowest tests and the coverage are printed at the end.
+# The slowest tests are printed at the end.
 unit: $(VENV)/.stamp-dev
-	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS) $(COVERAGE) --durations=50 --durations-min=2
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS) --durations=50 --durations-min=2
+
+# Apart from `make test`, since counting lines takes time of its own.
+coverage: $(VENV)/.stamp-dev
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term:skip-covered
 
 # What was measured to be slow is left out (tests/tiers.py): most of what trains, renders or starts other programs.
 quick: $(VENV)/.stamp-dev
