@@ -9,7 +9,7 @@ import pytest
 
 from codesign.config import TrainMaskConfig
 from optishield.cli import main
-from tests.codesign.conftest import SMALL, Train, draw_album
+from tests.codesign.conftest import Train, draw_album
 
 # Whole runs take longer than the usual limit when the machine is busy.
 pytestmark = pytest.mark.timeout(900)
@@ -75,7 +75,3 @@ def test_some_people_of_a_folder_set_thresholds_for_the_others(tmp_path: Path, f
     assert summary["identities"] == 4
     assert all("tar_at_fmr_0.1" in row for row in summary["attackers"].values())
     assert not any("--tune" in line for line in summary["limits"])
-
-
-def test_smallest_split_is_that_of_the_test_settings() -> None:
-    assert sum(SMALL[f"data.{part}_people"] for part in ("train", "calibration", "validation", "test")) == 20
