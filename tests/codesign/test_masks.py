@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from codesign.attackers import opening
 from codesign.cameras import baselines, build, exposure_of, ours
 from codesign.config import MaskConfig, TrainMaskConfig
 from codesign.errors import CodesignError
+from codesign.export import write_camera
 from optics import PupilGrid
+from sim.stored import StoredCamera
 
 GRID = PupilGrid(0.5e-3, 64)
 KINDS = [MaskConfig(cells=8, start_spread=0.5), MaskConfig(kind="zernike", terms=6, start_spread=0.5)]
@@ -147,3 +150,20 @@ def test_crops_of_attackers_fit_what_a_grey_mask_passes() -> None:
     assert opening(build(ours(config), config, state)) == pytest.approx(0.5, abs=0.02)
     state[masks.GREY] = torch.zeros(32, 32)
     assert opening(build(ours(config), config, state)) == pytest.approx(1.0, abs=0.04)
+
+
+def test_a_grey_mask_is_handed_on_with_the_camera(tmp_path: Path) -> None:
+    config = TrainMaskConfig.for_budget("smoke").model_copy(update={"sensor": GREY, "mask": KINDS[0]})
+    state = drawn(KINDS[0]).state_dict() | {masks.GREY: torch.linspace(-3, 3, 32 * 32).view(32, 32)}
+
+    class Folder:
+        def write_bytes(self, name: str, data: bytes) -> Path:
+            (tmp_path / name).write_bytes(data)
+            return tmp_path / name
+
+    write_camera(config, Folder(), state)  # type: ignore[arg-type]
+    scenes = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    handed_on, built = StoredCamera.load(tmp_path), build(ours(config), config, state)
+    torch.testing.assert_close(handed_on.camera.signal(scenes), built.signal(scenes), rtol=1e-4, atol=1e-2)
+    assert handed_on.grey is not None
+    torch.testing.assert_close(handed_on.grey, torch.sigmoid(state[masks.GREY]))
