@@ -201,6 +201,8 @@ class WinnersFacts(Record):
         array_width_m: Width of the array of tiles in metres.
         residual_mean: Relative residual of the masks' point-spread functions, mean over tiles, all colours together.
         residual_worst: That of the worst tile.
+        missed: Share of the faces of the validation people that the level of presence was set to miss.
+        false_alarms: Share of scrambled scenes, without a face, that pass that level.
         channels: The channels, the anchor first.
     """
 
@@ -209,6 +211,8 @@ class WinnersFacts(Record):
     array_width_m: float
     residual_mean: Number
     residual_worst: Number
+    missed: Number = None
+    false_alarms: Number = None
     channels: tuple[ChannelFacts, ...]
 
 

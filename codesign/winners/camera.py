@@ -1,4 +1,4 @@
-"""The designed camera: built from its stored state, trimmed to its masks, and what it sees of a set of faces."""
+"""The designed camera, built from its stored state, and how strongly its anchor is driven."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codesign.errors import CodesignError
 from codesign.winners.kernels import Bank
 from codesign.winners.masks import masks_of
 from faces.samples import FaceSet
-from sim.winners import FixedTiles, MaskTiles, PairPixels, Readout, TileArray, Window, WinnerCamera, Winners
+from sim.winners import FixedTiles, MaskTiles, PairPixels, Readout, TileArray, Window, WinnerCamera
 
 CHUNK = 64
 
@@ -88,8 +88,25 @@ def build_winners(
 
 
 @torch.no_grad()
-def winners_of(camera: WinnerCamera, faces: FaceSet, seed: int) -> Winners:
-    """What leaves the chip of one exposure of each capture."""
-    generator = torch.Generator().manual_seed(seed)
-    found = [camera(faces.subset(pick).linear(), generator) for pick in torch.arange(len(faces)).split(CHUNK)]
-    return Winners(torch.cat([one.places for one in found]), torch.cat([one.present for one in found]))
+def strongest_drives(camera: WinnerCamera, faces: FaceSet, seed: int, *, scrambled: bool = False) -> Tensor:
+    """Largest drive (N,) of the anchor in one exposure of each capture.
+
+    Args:
+        camera: The camera.
+        faces: Captures.
+        seed: Seed of the noise.
+        scrambled: Whether phases of the scenes are drawn at random first, alike in all colours: the same detail and
+            colours, and no face.
+    """
+    generator, found = torch.Generator().manual_seed(seed), []
+    for pick in torch.arange(len(faces)).split(CHUNK):
+        scenes = faces.subset(pick).linear()
+        if scrambled:
+            noise = torch.fft.rfft2(torch.rand(len(scenes), 1, *scenes.shape[-2:], generator=generator))
+            phases = noise / noise.abs().clamp_min(1e-12)
+            spectrum = torch.fft.rfft2(scenes) * phases
+            scenes = torch.fft.irfft2(spectrum, s=scenes.shape[-2:]).clamp(0.0, 1.0)
+        ratios = camera.log_ratios(camera.tiles(scenes), generator)
+        drives = camera.readout.drives(ratios, camera.pixels, generator)
+        found.append(camera.readout.anchor_drives(drives).amax(-1))
+    return torch.cat(found)

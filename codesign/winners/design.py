@@ -14,7 +14,14 @@ from torch import Tensor
 
 from codesign.cameras import geometry_of
 from codesign.config import TrainMaskConfig
-from codesign.winners.camera import array_of, pixels_of, readout_of, readout_state
+from codesign.winners.camera import (
+    array_of,
+    build_winners,
+    pixels_of,
+    readout_of,
+    readout_state,
+    strongest_drives,
+)
 from codesign.winners.descent import Descent
 from codesign.winners.kernels import (
     Bank,
@@ -34,7 +41,7 @@ from codesign.winners.trim import Lit, lit, trim
 from faces.samples import FaceSet, interocular
 from ground.pool import derived_seed, run_jobs
 from ground.protocols import Progress, RunStore
-from sim.winners import FixedTiles, MaskTiles
+from sim.winners import FixedTiles, MaskTiles, WinnerCamera
 
 #: Captures whose light is kept for trimming a read-out.
 TRIM_CAPTURES = 3000
@@ -181,7 +188,16 @@ class WinnersDesigner:
         )  # fmt: skip
         self.descend("winners-trim", "read-out behind the masks", "design/trim.safetensors", descent)
         state = {**state, **{name: value.detach().clone() for name, value in readout.state_dict().items()}}
-        return state
+        return {**state, "level": self._level(build_winners(self.config, state, chip=self.seed, psfs=psfs))}
+
+    def _level(self, camera: WinnerCamera) -> Tensor:
+        """The drive of the anchor that all but a few faces of the validation people reach; notes what else does."""
+        faces = strongest_drives(camera, self.faces.validation, self.seed + 6)
+        level = faces.quantile(MISSED)
+        others = strongest_drives(camera, self.faces.validation, self.seed + 6, scrambled=True)
+        found = {"missed": MISSED, "false_alarms": float((others > level).float().mean())}
+        self.run.mark_stage("winners-presence", found)
+        return level
 
     def light(self, tiles: FixedTiles) -> Lit:
         """Light of training scenes behind given optics."""

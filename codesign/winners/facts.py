@@ -44,6 +44,7 @@ def physics(config: TrainMaskConfig, run: RunStore) -> dict[str, Any]:
         ChannelFacts(name=name, pairs=channel_of.count(number), places=window.places, kernel_error=errors[number])
         for number, (name, window) in enumerate(zip(names_of_channels(settings), camera.readout.windows, strict=True))
     )
+    presence = run.stage_done("winners-presence") or {}
     return {
         "throughput": float(camera.tiles.psfs().sum((-2, -1)).mean()),
         "noise": Noise(
@@ -72,6 +73,8 @@ def physics(config: TrainMaskConfig, run: RunStore) -> dict[str, Any]:
             array_width_m=settings.tile_columns * settings.tile_pitch_m,
             residual_mean=sum(residuals) / len(residuals),
             residual_worst=max(residuals),
+            missed=presence.get("missed"),
+            false_alarms=presence.get("false_alarms"),
             channels=channels,
         ),
     }

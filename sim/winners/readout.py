@@ -174,17 +174,25 @@ class Readout(nn.Module):
             pixels: For the noise of the comparators.
             generator: Source of that noise, on the CPU.
         """
-        drives = self.sums(log_ratio)
-        noise = torch.randn(drives.shape, generator=generator).to(drives.device, drives.dtype)
-        drives = drives + noise * pixels.comparator_noise
-        first = self.windows[0]
-        seen = drives[:, 0, first.top : first.top + first.height, first.left : first.left + first.width]
-        best, which = (seen + self.bias[0]).flatten(1).max(-1)
-        anchor = first.grid(drives).long()[which]
+        drives = self.drives(log_ratio, pixels, generator)
+        best, which = self.anchor_drives(drives).max(-1)
+        anchor = self.windows[0].grid(drives).long()[which]
         found = [anchor]
         for channel in range(1, len(self.windows)):
             found.append(self._follow(drives[:, channel], channel, anchor))
         return Winners(torch.stack(found, 1), best > self.level)
+
+    def drives(self, log_ratio: Tensor, pixels: PairPixels, generator: torch.Generator) -> Tensor:
+        """Sums (N, C, n, n) as the winner-take-all meets them, with the noise of one exposure, without bias."""
+        sums = self.sums(log_ratio)
+        noise = torch.randn(sums.shape, generator=generator).to(sums.device, sums.dtype)
+        return sums + noise * pixels.comparator_noise
+
+    def anchor_drives(self, drives: Tensor) -> Tensor:
+        """Drives (N, places) of the anchor over its window, with bias."""
+        first = self.windows[0]
+        seen = drives[:, 0, first.top : first.top + first.height, first.left : first.left + first.width]
+        return (seen + self.bias[0]).flatten(1)
 
     def _follow(self, drive: Tensor, channel: int, anchor: Tensor) -> Tensor:
         """Winner (N, 2) of a channel in its window about the anchor; places outside the pixels never win."""

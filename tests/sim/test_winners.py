@@ -171,3 +171,12 @@ def test_bad_input_is_named() -> None:
     camera = WinnerCamera(FixedTiles(_random(2, 3, 9, 9), GEOMETRY, 16, GREY), PairPixels(), _readout(), chip=0)
     with pytest.raises(OpticsError, match="twice as many tiles"):
         camera(_random(1, 3, 32, 32), torch.Generator())
+
+
+def test_the_drive_of_the_anchor_is_that_of_its_window() -> None:
+    readout = _readout()
+    readout.bias[0][3, 4] = 5.0
+    drives = readout.drives(_ratios((0, 7, 9), (1, 7, 9)), NOISELESS, torch.Generator())
+    seen = readout.anchor_drives(drives)
+    assert seen.shape == (1, 100)
+    assert int(seen.argmax()) == 3 * 10 + 4
