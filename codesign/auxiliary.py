@@ -50,8 +50,8 @@ def targets(parts: Mapping[str, Part], config: TrainMaskConfig) -> dict[str, Ten
     images = torch.cat([part.faces.images for part in parts.values()])
     points5 = torch.cat([part.points5 for part in parts.values()]).float()
     identity = torch.cat([part.identity for part in parts.values()])
-    synthetic, everybody = identity < FIRST_REAL, torch.ones(len(identity), dtype=torch.bool)
-    found = torch.zeros(len(identity), 0)
+    synthetic, everybody = identity < FIRST_REAL, torch.ones(len(identity), dtype=torch.bool, device=identity.device)
+    found = torch.zeros(len(identity), 0, device=identity.device)
     if wanted in ("parameters", "both") and bool(synthetic.any()):
         people, place = torch.unique(identity[synthetic], return_inverse=True)
         rows = torch.from_numpy(identity_parameters(config.seed, people.tolist()))[place]
@@ -65,7 +65,7 @@ def targets(parts: Mapping[str, Part], config: TrainMaskConfig) -> dict[str, Ten
 
 def _spread(rows: Tensor, where: Tensor) -> Tensor:
     """Rows (M, T) put where a mask (N,) is true, (N, T), NaN elsewhere."""
-    found = torch.full((len(where), rows.shape[1]), math.nan)
+    found = torch.full((len(where), rows.shape[1]), math.nan, device=rows.device)
     found[where] = rows
     return found
 

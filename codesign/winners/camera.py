@@ -28,15 +28,16 @@ def pixels_of(settings: WinnersConfig) -> PairPixels:
 
 def readout_state(banks: list[Bank], windows: tuple[Window, ...]) -> dict[str, Tensor]:
     """What banks of channels have learned beside their kernels, as the state of a read-out; the anchor first."""
-    state = {"windows": torch.tensor([[w.top, w.left, w.height, w.width] for w in windows])}
+    # A stored state lies on the CPU.
+    state = {"windows": torch.tensor([[w.top, w.left, w.height, w.width] for w in windows], device="cpu")}
     pairs = [bank.weight.shape[1] for bank in banks for _ in range(bank.weight.shape[0])]
-    state["channel_of"] = torch.repeat_interleave(torch.arange(len(pairs)), torch.tensor(pairs))
+    state["channel_of"] = torch.repeat_interleave(torch.arange(len(pairs)), torch.tensor(pairs, device="cpu"))
     for name in ("weight", "gain", "offset"):
         state[name] = torch.cat([getattr(bank, name).detach().flatten() for bank in banks]).cpu()
     biases = [bias for bank in banks for bias in bank.bias.detach()]
     for number, (window, bias) in enumerate(zip(windows, biases, strict=True)):
         state[f"bias.{number}"] = bias.unflatten(0, (window.height, window.width)).cpu()
-    state["level"] = torch.tensor(-torch.inf)
+    state["level"] = torch.tensor(-torch.inf, device="cpu")
     return state
 
 

@@ -69,7 +69,7 @@ class Descent:
 
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on."""
-        found = {"generator": self.generator.get_state(), "done": torch.tensor(self.done)}
+        found = {"generator": self.generator.get_state(), "done": torch.tensor(self.done, device="cpu")}
         for name, value in self.parameters.items():
             found[f"parameter/{name}"] = value.detach().clone()
             for key, moment in self.optimiser.state[value].items():

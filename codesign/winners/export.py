@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -107,9 +108,9 @@ def report_arrays(config: TrainMaskConfig, run: RunStore, splits: Splits, best_b
         "pairs_drive": camera.readout.sums(ratios),
         "pairs_channel": state["channel_of"],
         "places": places,
-        "psf_pitch_m": torch.tensor(geometry_of(config.optics).cell_m, dtype=torch.float64),
-        "pupil_diameter_m": torch.tensor(config.optics.aperture_diameter_m, dtype=torch.float64),
-        "wavelengths_m": torch.tensor(config.optics.wavelengths_m, dtype=torch.float64),
+        "psf_pitch_m": _number(geometry_of(config.optics).cell_m),
+        "pupil_diameter_m": _number(config.optics.aperture_diameter_m),
+        "wavelengths_m": _number(config.optics.wavelengths_m),
     }
     for name in ["clean", *([best_baseline] if best_baseline else [])]:
         spec = CameraSpec.from_json((run.stage_done(f"camera-{name}") or {})["spec"])
@@ -137,6 +138,11 @@ def heatmaps(points: Tensor, side: int) -> Tensor:
     x = torch.exp(-((across - points[..., 0, None]) ** 2) / (2 * BUMP_PX**2))
     y = torch.exp(-((across - points[..., 1, None]) ** 2) / (2 * BUMP_PX**2))
     return (y[..., :, None] * x[..., None, :]).amax(1)
+
+
+def _number(values: float | Sequence[float]) -> Tensor:
+    """Numbers of the report as a float64 array; the report is written on the CPU."""
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 def _at_end(images: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def light_at_centre(config: TrainMaskConfig, faces: FaceSet) -> Tensor:
     """Light (N,) that faces send to the middle of the window, weighted as by a meter."""
     across = (torch.arange(config.optics.scene_px) + 0.5) / config.optics.scene_px - 0.5
     bell = torch.exp(-across.square() / (2 * METER_SD**2))
-    shares = torch.tensor(config.winners.filter_weights)[:, None, None] * bell[:, None] * bell
+    shares = torch.tensor(config.winners.filter_weights, device=bell.device)[:, None, None] * bell[:, None] * bell
     parts = torch.arange(len(faces)).split(CHUNK)
     return torch.cat([(faces.subset(part).linear() * shares).sum((1, 2, 3)) for part in parts])
 

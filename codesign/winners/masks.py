@@ -125,7 +125,8 @@ def realise(config: TrainMaskConfig, geometry: Geometry, wanted: Tensor, control
 def _realise(config: TrainMaskConfig, geometry: Geometry, wanted: Tensor, controls: nn.Parameter) -> Relief:
     mask = mask_of(config, geometry, controls)
     to_psf = PupilToPsf(geometry.grid, geometry.lens, geometry.wavelengths_m, geometry.cell_m, geometry.psf_cells)
-    turns = mask.index_differences(geometry.wavelengths_m) / torch.tensor(geometry.wavelengths_m)
+    differences = mask.index_differences(geometry.wavelengths_m)
+    turns = differences / differences.new_tensor(geometry.wavelengths_m)
     per_metre, inside = float(turns.max()), _aperture(geometry)
     power = wanted.square().sum() * len(geometry.wavelengths_m)
     optimiser = torch.optim.Adam([controls], lr=RATE)

@@ -183,7 +183,7 @@ def exposed(camera: WinnerCamera, faces: FaceSet, exposures: int, seed: int) -> 
 def moved_copies(camera: WinnerCamera, faces: FaceSet, copies: int, seed: int) -> Tensor:
     """Places (copies * N, C, 2) of slightly moved and mirrored copies, which an attacker trains on beside the faces."""
     generator = torch.Generator().manual_seed(seed % 2**63)
-    found = [torch.zeros(0, len(camera.readout.windows), 2, dtype=torch.int64)]
+    found = [camera.readout.channel_of.new_zeros(0, len(camera.readout.windows), 2)]
     for _ in range(copies):
         for pick in torch.arange(len(faces)).split(CHUNK):
             part = faces.subset(pick)

@@ -96,7 +96,8 @@ class Toy:
         self.step_count = int(state["steps"])
 
     def validate(self, faces: Any) -> Validation:
-        return Validation(0.1, *FIGURES[self.number], accuracy=0.5, people=8)
+        utility, privacy = FIGURES[self.number]
+        return Validation(0.1, utility, privacy, accuracy=0.5, people=8)
 
 
 @pytest.fixture

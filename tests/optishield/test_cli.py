@@ -207,7 +207,10 @@ def test_evaluation_shows_photographs_only_when_asked(
 
 
 def test_an_unmet_gate_ends_with_5_after_the_result(install_job: Any, capsys: Any) -> None:
-    gates = {"fair": {"passed": True, "reason": "it is"}, "floor": {"passed": False, "reason": "rank-1 0.9 above 0.5"}}
+    gates = {
+        "fair": {"passed": True, "reason": "it is", "figures": {}},
+        "floor": {"passed": False, "reason": "rank-1 0.9 above 0.5", "figures": {}},
+    }
     install_job(lambda *args, **kwargs: train_summary(gates=gates))
     assert main(["train-mask", "--json", "--quiet"]) == 5
     out, err = capsys.readouterr()
