@@ -12,7 +12,6 @@ from codesign.cameras import Baseline, CameraSpec, baselines, build, clean, ours
 from codesign.config import TrainMaskConfig
 from codesign.decoders import augmented
 from codesign.errors import CodesignError
-from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, gaussian_bits, identity_bits
 from codesign.matching import next_severity
 from evaluation.people import enrolled
 from faces.samples import FaceSet
@@ -154,60 +153,3 @@ def test_landmarks_move_with_the_picture() -> None:
     again = augmented(camera, faces, seed=0)
     assert torch.equal(signals, again[0])
     assert torch.equal(landmarks, again[1])
-
-
-# Privacy terms
-
-
-def test_privacy_term_is_one_when_all_are_known_and_stops_at_chance() -> None:
-    who = torch.arange(20)
-    known = 60.0 * torch.eye(20)
-    assert float(bounded_privacy_loss(known, who)) == pytest.approx(1, abs=1e-4)
-    assert float(bounded_privacy_loss(torch.zeros(20, 20), who)) == pytest.approx(0, abs=1e-6)
-    wrong = known.roll(1, 0).requires_grad_()
-    bounded_privacy_loss(wrong, who).backward()
-    assert wrong.grad is not None
-    assert float(wrong.grad.abs().max()) == 0
-
-
-def test_an_adversary_that_is_too_sure_of_itself_counts_for_what_it_knows() -> None:
-    """Right for every second person, and as sure where it is wrong: as it stands worse than a guess."""
-    who = torch.arange(20)
-    logits = 60.0 * torch.eye(20)
-    logits[1::2] = logits[1::2].roll(3, 1)
-    assert float(torch.nn.functional.cross_entropy(logits, who)) > math.log(20)
-    assert 0.05 < float(bounded_privacy_loss(logits, who)) < 0.5
-
-
-def test_inversion_term_is_the_share_of_the_scenes_that_is_explained() -> None:
-    generator = torch.Generator().manual_seed(0)
-    scenes = torch.randn(4000, 6, generator=generator, dtype=torch.float64)
-    noise = torch.randn(4000, 6, generator=generator, dtype=torch.float64)
-    guess = torch.zeros(6, dtype=torch.float64)
-    assert float(bounded_inversion_loss(0.1 * scenes, scenes, guess)) == pytest.approx(1, abs=1e-3)
-    # Half of the variance is that of the scenes.
-    assert float(bounded_inversion_loss(scenes + noise, scenes, guess)) == pytest.approx(0.5, abs=0.03)
-    assert float(bounded_inversion_loss(-scenes, scenes, guess)) == 0
-
-
-def test_bits_of_a_gaussian_channel() -> None:
-    """One pixel, people spread with variance B, captures with W: half log2(1 + B / (W + noise))."""
-    generator = torch.Generator().manual_seed(0)
-    own, change = 3.0, 1.0
-    people = own * torch.randn(400, 1, 1, generator=generator, dtype=torch.float64)
-    rows = people + change * torch.randn(400, 4, 1, generator=generator, dtype=torch.float64)
-    for noise in (0.5, 8.0):
-        bits = gaussian_bits(rows, torch.tensor(noise, dtype=torch.float64))
-        # The scatter of means over four captures holds a quarter of the scatter within.
-        expected = 0.5 * math.log2(1 + (own**2 + change**2 / 4) / (change**2 + noise))
-        assert float(bits) == pytest.approx(expected, rel=0.05)
-
-
-def test_identity_bits_fall_with_noise_and_vanish_without_differences() -> None:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(12, 1, 5, generator=generator).expand(-1, 4, -1)
-    rows = rows + 0.1 * torch.randn(12, 4, 5, generator=generator)
-    deals = torch.stack([torch.randperm(48, generator=generator) for _ in range(4)])
-    bits = [float(identity_bits(rows, torch.tensor(noise), deals)) for noise in (0.01, 1.0, 1e6)]
-    assert math.log2(12) > bits[0] > bits[1] > bits[2]
-    assert bits[2] == pytest.approx(0, abs=1e-3)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codesign.losses import bounded_privacy_loss, gaussian_bits, identity_bits
+from codesign.losses import bounded_inversion_loss, bounded_privacy_loss, gaussian_bits, identity_bits
 
 PEOPLE, CAPTURES, FEATURES = 48, 4, 64
 NOISE = torch.tensor(0.01)
@@ -110,3 +110,27 @@ def test_at_chance_the_mask_is_not_rewarded_for_an_adversary_that_errs() -> None
     said.requires_grad_()
     (gradient,) = torch.autograd.grad(bounded_privacy_loss(said, who), said)
     assert float(gradient.norm()) == 0
+
+
+def test_inversion_term_is_the_share_of_the_scenes_that_is_explained() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scenes = torch.randn(4000, 6, generator=generator, dtype=torch.float64)
+    noise = torch.randn(4000, 6, generator=generator, dtype=torch.float64)
+    guess = torch.zeros(6, dtype=torch.float64)
+    assert float(bounded_inversion_loss(0.1 * scenes, scenes, guess)) == pytest.approx(1, abs=1e-3)
+    # Half of the variance is that of the scenes.
+    assert float(bounded_inversion_loss(scenes + noise, scenes, guess)) == pytest.approx(0.5, abs=0.03)
+    assert float(bounded_inversion_loss(-scenes, scenes, guess)) == 0
+
+
+def test_bits_of_a_gaussian_channel() -> None:
+    """One pixel, people spread with variance B, captures with W: half log2(1 + B / (W + noise))."""
+    generator = torch.Generator().manual_seed(0)
+    own, change = 3.0, 1.0
+    people = own * torch.randn(400, 1, 1, generator=generator, dtype=torch.float64)
+    rows = people + change * torch.randn(400, 4, 1, generator=generator, dtype=torch.float64)
+    for noise in (0.5, 8.0):
+        bits = gaussian_bits(rows, torch.tensor(noise, dtype=torch.float64))
+        # The scatter of means over four captures holds a quarter of the scatter within.
+        expected = 0.5 * math.log2(1 + (own**2 + change**2 / 4) / (change**2 + noise))
+        assert float(bits) == pytest.approx(expected, rel=0.05)
