@@ -244,5 +244,7 @@ def _baseline(family: Family, label: str, pixels: int, config: TrainMaskConfig) 
     spec = CameraSpec(label, family.kind, exposure)
     # No camera without our mask has our grey mask: where we have one, they stand behind the stop that it began as.
     lacks = f"{family.lacks} and the grey mask" if family.lacks and config.sensor.grey_mask else family.lacks
+    if config.design == "winners":
+        lacks = ""  # with a camera of pairs it shares neither stop nor sensor: a rival, no ablation of ours
     made = Baseline(spec, family.parameter, span.best, span.worst, family.finer, lacks)
     return replace(made, spec=made.at(span.start))

@@ -116,7 +116,8 @@ def test_an_unknown_attacker_is_refused() -> None:
 
 @pytest.mark.parametrize("family", baselines.FAMILIES, ids=lambda family: family.name)
 def test_a_baseline_starts_where_its_row_says(family: baselines.Family) -> None:
-    found = [one for one in cameras.baselines(CONFIG) if one.spec.name.startswith(family.name)]
+    config = CONFIG.model_copy(update={"design": "frame"})
+    found = [one for one in cameras.baselines(config) if one.spec.name.startswith(family.name)]
     assert len(found) == (len(CONFIG.proof.mono_pixels) if family.each_count else 1)
     span = family.span(CONFIG)
     for one in found:
@@ -124,6 +125,11 @@ def test_a_baseline_starts_where_its_row_says(family: baselines.Family) -> None:
         assert (one.best, one.worst) == (span.best, span.worst)
         assert (one.spec.kind, one.parameter, one.ablation) == (family.kind, family.parameter, family.lacks)
         assert one.spec.exposure.read_noise_e == CONFIG.sensor.read_noise_e
+
+
+def test_beside_a_camera_of_pairs_every_baseline_is_a_rival() -> None:
+    assert any(one.ablation for one in cameras.baselines(CONFIG.model_copy(update={"design": "frame"})))
+    assert not any(one.ablation for one in cameras.baselines(CONFIG))
 
 
 def test_a_new_row_makes_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
