@@ -19,8 +19,8 @@ from optics import FlatMask, get_material, random_mask
 from sim.camera import EncoderCamera, Exposure, Geometry, MaskPsf, gaussian_psf
 
 CPU = torch.device("cpu")
-#: Cameras of pairs with other optics than the designed ones, which show what the optics do.
-OPTICS_ABLATIONS = ("bare-lens", "unlearned-pairs")
+#: Cameras of pairs with other optics than the designed ones, which show what the optics do, and how reports call them.
+OPTICS_ABLATIONS = {"bare-lens": "bare lens, no masks", "unlearned-pairs": "unlearned pairs"}
 
 
 @dataclass(frozen=True)

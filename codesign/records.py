@@ -226,7 +226,7 @@ class Surface(Record):
         rank1: Its share of pictures named.
         rank1_ci95: The interval.
         auc: Its area under the ROC curve.
-        pooled_rank1: Its share of people named from all their probes together.
+        pooled_rank1: Share of people named from all their probes together, by the attacker who is best at that.
     """
 
     name: str

@@ -32,6 +32,7 @@ from codesign.records import (
     LearningPoint,
     Noise,
     PhotoData,
+    PooledResult,
     Round,
     Source,
     Surface,
@@ -251,18 +252,18 @@ def _error_without(config: TrainMaskConfig, run: RunStore, splits: Splits, name:
 def _surfaces(config: TrainMaskConfig, our: CameraResult, clean: CameraResult) -> tuple[Surface, ...]:
     """From the scene to what is released, each with its strongest attacker."""
 
-    def surface(name: str, camera: str, attacker: str, found: AttackerResult) -> Surface:
-        pooled = None if found.pooled is None else found.pooled.rank1
+    def surface(name: str, camera: str, attacker: str, found: AttackerResult, pooled: PooledResult | None) -> Surface:
         return Surface(
             name=name, camera=camera, attacker=attacker, rank1=found.rank1, rank1_ci95=found.rank1_ci95,
-            auc=found.auc, pooled_rank1=pooled,
+            auc=found.auc, pooled_rank1=None if pooled is None else pooled.rank1,
         )  # fmt: skip
 
     end = "places of the winners" if releases_places(config, "ours") else "frame of the sensor"
-    found = [surface("scene", "clean", clean.worst_attacker, clean.worst)]
-    found.append(surface(end, "ours", our.worst_attacker, our.worst))
+    found = [surface("scene", "clean", clean.worst_attacker, clean.worst, clean.worst_pooled)]
+    found.append(surface(end, "ours", our.worst_attacker, our.worst, our.worst_pooled))
     if "landmarks-only" in our.attackers:
-        found.append(surface("released landmarks", "ours", "landmarks-only", our.attackers["landmarks-only"]))
+        landmarks = our.attackers["landmarks-only"]
+        found.append(surface("released landmarks", "ours", "landmarks-only", landmarks, landmarks.pooled))
     return tuple(found)
 
 

@@ -54,7 +54,10 @@ REPORT_ARRAYS = "report.safetensors"
 """Where a job leaves the arrays of its report (names and shapes: ``optishield.report.mask.write_report``)."""
 
 # Arrays of the report that show no face. The others enter a report on photographs only with --pictures.
-_WITHOUT_PICTURES = frozenset({"mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m", "history"})
+_WITHOUT_PICTURES = frozenset({
+    "mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m", "history", "pairs_height_m",
+    "pairs_psf", "pairs_channel", "pairs_windows", "filter_weights",
+})  # fmt: skip
 
 
 def train_mask(

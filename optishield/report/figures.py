@@ -135,7 +135,7 @@ class Series:
     """A camera on the privacy-utility plane; ``line`` joins several settings of one camera."""
 
     name: str
-    role: str  # "ours", "floor", "clean", "base"
+    role: str  # "ours", "floor", "clean", "base", "ablation"
     colour: str
     points: tuple[Point, ...]
 
@@ -152,13 +152,15 @@ def _span(axes: Axes, series: Sequence[Series], key: Literal["rank1", "auc"]) ->
         if not rows:
             continue
         x, y, low, high = np.array(rows).T
-        style = {"ours": "-", "floor": (0, (4, 2.5)), "clean": "-", "base": "-"}[entry.role]
-        front = {"ours": 6, "clean": 4, "base": 4, "floor": 3}[entry.role]
+        style = {"ours": "-", "floor": (0, (4, 2.5)), "clean": "-"}.get(entry.role, "-")
+        front = {"ours": 6, "floor": 3}.get(entry.role, 4)
         if len(rows) > 1:
             axes.plot(x, y, color=entry.colour, linestyle=style, zorder=front, alpha=0.9)
         axes.vlines(x, low, high, color=entry.colour, linewidth=1.2, zorder=front, alpha=0.75)
-        size, shape = {"ours": (110, "D"), "clean": (64, "s"), "floor": (30, "o"), "base": (48, "o")}[entry.role]
+        size, shape = {"ours": (110, "D"), "clean": (64, "s"), "floor": (30, "o")}.get(entry.role, (48, "o"))
         paint: Any = {"color": entry.colour, "edgecolors": PAPER, "linewidths": 1.2}
+        if entry.role == "ablation":
+            paint = {"facecolors": PAPER, "edgecolors": entry.colour, "linewidths": 1.6}
         axes.scatter(x, y, s=size, marker=shape, zorder=front + 1, **paint)
 
 

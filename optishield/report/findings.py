@@ -8,13 +8,20 @@ from typing import Literal
 
 from codesign.attacker_records import strongest_pooled
 from codesign.awake import ALIVE, ASLEEP
-from codesign.records import AttackerResult, EvaluateMaskSummary, PooledResult, Summary, TrainMaskSummary
+from codesign.records import (
+    AttackerResult,
+    EvaluateMaskSummary,
+    PooledResult,
+    Summary,
+    TrainMaskSummary,
+    WinnersFacts,
+)
 from evaluation.measures.gates import LEAST_PEOPLE
 from optishield.report import figures
 from optishield.report.names import shown_as
-from optishield.report.numbers import decimal, percent, span
+from optishield.report.numbers import decimal, known, percent, span
 
-Role = Literal["ours", "clean", "base", "floor"]
+Role = Literal["ours", "clean", "base", "ablation", "floor"]
 LANDMARKS_ALONE = "landmarks"
 """The one attacker of the floor."""
 
@@ -57,6 +64,17 @@ class Camera:
         return figures.variable(self.colour)
 
 
+def winners_of(summary: Summary) -> WinnersFacts | None:
+    """The camera of pairs, if the run designed one."""
+    return summary.winners if isinstance(summary, TrainMaskSummary) else None
+
+
+def other_optics(summary: Summary) -> list[str]:
+    """Keys of cameras that have all of ours but the optics; they are judged at the landmark error that they reach."""
+    rows = summary.ablations if isinstance(summary, TrainMaskSummary) else {}
+    return [key for key, row in rows.items() if row.error is not None]
+
+
 def clean_camera(summary: Summary) -> Camera:
     """The ordinary colour camera without protection."""
     clean = summary.clean
@@ -65,18 +83,20 @@ def clean_camera(summary: Summary) -> Camera:
 
 def our_camera(summary: Summary) -> Camera:
     """The designed camera."""
-    return Camera("ours", "this mask", "ours", figures.OURS, summary.nme, summary.worst_attacker, summary.attackers)
+    name = "this mask" if winners_of(summary) is None else "this camera"
+    return Camera("ours", name, "ours", figures.OURS, summary.nme, summary.worst_attacker, summary.attackers)
 
 
 def baseline_cameras(summary: Summary) -> list[Camera]:
     """The other cameras, weakest protection first; a run on photographs has none."""
     if not isinstance(summary, TrainMaskSummary):
         return []
+    apart = other_optics(summary)
     found = [
         Camera(
             key,
-            shown_as(key),
-            "base",
+            f"{shown_as(key)} (ablation)" if key in apart else shown_as(key),
+            "ablation" if key in apart else "base",
             figures.BASES[index % len(figures.BASES)],
             camera.nme,
             camera.worst_attacker,
@@ -194,7 +214,8 @@ def _gaps(summary: TrainMaskSummary) -> list[str]:
         found += [f"{name}: {part.reason}" for name, part in parts.items() if part.reason]
     for key, row in summary.ablations.items():
         part = row.gap_closed.rank1
-        if part.value is not None:
+        # A camera of pairs shares no part with cameras that release frames, and has a table for its own ablations.
+        if part.value is not None and summary.winners is None:
             found.append(
                 f"Measured from {shown_as(key)}, a camera that lacks {row.lacks} of ours and has all the rest, the "
                 f"gap closed in rank-1 is {decimal(part.value, 2)} ({span(part.ci95, 'decimal')})."
@@ -202,9 +223,47 @@ def _gaps(summary: TrainMaskSummary) -> list[str]:
     return found
 
 
+def released_words(summary: Summary) -> list[str]:
+    """What leaves the chip of a camera of pairs, who is named from it, and what its masks do; empty for others."""
+    winners = winners_of(summary)
+    if winners is None or not isinstance(summary, TrainMaskSummary):
+        return []
+    count = len(winners.channels)
+    places = f"the places of {count} winners" if count > 1 else "the place of one winner"
+    found = [
+        f"{decimal(winners.bits, 1)} bits leave the chip for one picture: {places}, and whether there is a face. The "
+        f"landmarks read from them have an error of {decimal(summary.nme)}."
+    ]
+    for key in other_optics(summary):
+        row, error = summary.ablations[key], summary.ablations[key].error
+        if error is not None and known(error.value) and error.value is not None:
+            sign = "+" if error.value >= 0 else ""
+            found.append(
+                f"Without {row.lacks} ({shown_as(key)}), with read-out and decoder trained again, the error is "
+                f"{decimal(summary.baselines[key].nme)}: {sign}{decimal(error.value)} ({span(error.ci95, 'decimal')})."
+            )
+    return found
+
+
+def outcome(summary: Summary) -> list[str]:
+    """A camera of pairs in a few lines: bits and error, who is named, what the masks do; empty for other cameras."""
+    words, ours = released_words(summary), our_camera(summary)
+    if not words:
+        return []
+    beside = [("best baseline", best_baseline(summary)), ("landmarks alone", floor_camera(summary))]
+    others = ", ".join(f"{name} {percent(one.headline.rank1)}" for name, one in beside if one is not None)
+    named = f"The worst attacker names {percent(ours.headline.rank1)} of the pictures ({others})"
+    if ours.pooled is not None:
+        pooled = [(name, one.pooled) for name, one in beside if one is not None and one.pooled is not None]
+        others = ", ".join(f"{name} {percent(one.rank1)}" for name, one in pooled)
+        named += f"; from {ours.pooled.probes} pictures together {percent(ours.pooled.rank1)} of the people"
+        named += f" ({others})" if others else ""
+    return [words[0], f"{named}.", *words[1:]]
+
+
 def plain_words(summary: Summary) -> list[str]:
     """Short sentences under the headline: what was compared, whether intervals part, and how far to trust it."""
-    found = [_recognised(summary), *_recognised_pooled(summary)]
+    found = [_recognised(summary), *_recognised_pooled(summary), *released_words(summary)]
     base = best_baseline(summary)
     if base is not None:
         found += _beside_the_best(our_camera(summary), base)

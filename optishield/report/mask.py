@@ -18,6 +18,7 @@ from codesign.records import EvaluateMaskSummary, GapResult, PooledResult, Summa
 from ground.files import write_atomic
 from optishield.errors import OptiShieldError
 from optishield.report import figures, pictures
+from optishield.report import pairs as pairs_story
 from optishield.report.findings import (
     LANDMARKS_ALONE,
     Camera,
@@ -89,12 +90,14 @@ def _landmark_cells(arrays: Arrays) -> list[Markup]:
     if "scenes" not in arrays or not ("landmarks_pred" in arrays or "heatmaps" in arrays):
         return []
     scenes = pictures.display(arrays["scenes"])[:FACES_SHOWN]
-    parts = [arrays.get(key) for key in ("landmarks_true", "landmarks_pred", "heatmaps")]
+    true, found, heatmaps = (arrays.get(key) for key in ("landmarks_true", "landmarks_pred", "heatmaps"))
     return [
         pictures.landmark_picture(
             scene,
             f"landmarks of face {i + 1}",
-            **{k: None if p is None else p[i] for k, p in zip(("true", "found", "heatmap"), parts, strict=True)},
+            true=None if true is None else true[i],
+            found=None if found is None else found[i],
+            heatmap=None if heatmaps is None else heatmaps[i],
         )
         for i, scene in enumerate(scenes)
     ]
@@ -272,8 +275,24 @@ def _gaps(summary: Summary) -> list[dict[str, str]]:
     ]
 
 
+def _pairs(summary: Summary, arrays: Arrays) -> dict[str, Any] | None:
+    """The story of a camera of pairs; None for other cameras."""
+    return pairs_story.story(summary, arrays, FACES_SHOWN) if isinstance(summary, TrainMaskSummary) else None
+
+
+def _among_frames(frames: list[dict[str, Any]], released: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Scene, what the camera of pairs releases, and the frames of the other cameras."""
+    rest = [row for row in frames if row["role"] not in ("scene", "ours")]
+    return [*(row for row in frames if row["role"] == "scene"), *released, *rest]
+
+
 def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
     found, ours = cameras(summary), our_camera(summary)
+    pairs, faces = _pairs(summary, arrays), _faces(arrays)
+    if pairs is not None:
+        # Its own sections show what leaves it; a grid of lit places is no frame of a sensor.
+        pairs["seen"] = _among_frames(faces["seen"], pairs["seen"])
+        faces |= {"seen": [], "landmarks": []}
     trained = summary if isinstance(summary, TrainMaskSummary) else None
     lines = series(summary, found)
     return {
@@ -290,7 +309,8 @@ def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
         "nme": decimal(summary.nme) if summary.nme is not None else None,
         "strip": _strip(summary),
         "optics": _optics(trained.camera.pixel_pitch_m if trained else None, arrays),
-        **_faces(arrays),
+        **faces,
+        "pairs": pairs,
         "frontier": figures.frontier(lines, summary.chance_rank1) if lines else None,
         "series": lines,
         "table": _table(found),
@@ -304,7 +324,9 @@ def _context(summary: Summary, arrays: Arrays) -> dict[str, Any]:
 
 def render(summary: Summary, arrays: Arrays) -> str:
     """The page as text; see :func:`write_report`."""
-    return render_page("report.html.j2", ("report.css",), _context(summary, arrays))
+    context = _context(summary, arrays)
+    sheets = ("report.css",) if context["pairs"] is None else ("report.css", "pairs.css")
+    return render_page("report.html.j2", sheets, context)
 
 
 def write_report(out: Path, summary: Summary, arrays: Arrays) -> Path:
@@ -316,7 +338,11 @@ def write_report(out: Path, summary: Summary, arrays: Arrays) -> Path:
         arrays: ``mask_height_m`` (P, P), ``pupil_diameter_m``, ``psf`` (L, K, K), ``psf_pitch_m``,
             ``wavelengths_m`` (L,), ``scenes`` (n, S, S, 3) linear light, ``frames_<camera>`` and
             ``reconstructions_<attacker>`` (n, h, w, C) display values 0..1, ``landmarks_true`` and
-            ``landmarks_pred`` (n, K, 2) in scene pixels, ``heatmaps`` (n, h, w), ``history`` (steps, k).
+            ``landmarks_pred`` (n, K, 2) in scene pixels, ``heatmaps`` (n, h, w), ``history`` (steps, k). Of a camera
+            of pairs also ``places`` (n, C, 2), ``pairs_channel`` (J,), ``pairs_height_m`` (2 J, P, P), ``pairs_psf``
+            (2 J, L, K, K), ``filter_weights`` (L,), ``pairs_windows`` (C, 4), ``pairs_bias_<channel>`` over each
+            window, ``pairs_drive`` (n, C, p, p), and of the first face ``pairs_light`` (2 J, p, p) and ``pairs_ratio``
+            (J, p, p).
 
     Returns:
         The file written.

@@ -6,12 +6,13 @@ from functools import cache
 
 from codesign.attackers import ATTACKERS
 from codesign.baselines import FAMILIES
+from codesign.cameras import OPTICS_ABLATIONS
 
 
 @cache
 def _names() -> dict[str, str]:
     restored = {row.restores: row.shown_as.split(",")[0] for row in ATTACKERS if row.restores}
-    return {**restored, **{row.name: row.shown_as for row in (*ATTACKERS, *FAMILIES)}}
+    return {**restored, **OPTICS_ABLATIONS, **{row.name: row.shown_as for row in (*ATTACKERS, *FAMILIES)}}
 
 
 def shown_as(key: str) -> str:

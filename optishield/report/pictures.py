@@ -50,13 +50,15 @@ def png_uri(pixels: NDArray[np.generic]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _svg(width: float, height: float, body: str, label: str, kind: str = "raster") -> Markup:
+def svg(width: float, height: float, body: str, label: str, kind: str = "raster") -> Markup:
+    """A picture of so many pixels: SVG elements in their coordinates, with a label for readers who cannot see it."""
     # Pixel centres lie at whole numbers, so the picture begins at -0.5.
     head = Markup('<svg class="{}" viewBox="-0.5 -0.5 {:g} {:g}" role="img" aria-label="{}">')
     return Markup(head.format(kind, width, height, label) + Markup(body) + Markup("</svg>"))
 
 
-def _image(pixels: NDArray[np.generic], x: float, y: float, width: float, height: float, smooth: bool = False) -> str:
+def image(pixels: NDArray[np.generic], x: float, y: float, width: float, height: float, smooth: bool = False) -> str:
+    """An SVG element that shows pixels, see :func:`png_uri`, over a rectangle of the picture."""
     style = "" if smooth else ' style="image-rendering:pixelated"'
     return (
         f'<image x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" preserveAspectRatio="none"{style} '
@@ -67,7 +69,7 @@ def _image(pixels: NDArray[np.generic], x: float, y: float, width: float, height
 def photo(pixels: NDArray[np.generic], label: str) -> Markup:
     """A frame as it is: (H, W) or (H, W, C), display values 0..1."""
     height, width = np.shape(pixels)[:2]
-    return _svg(width, height, _image(pixels, -0.5, -0.5, width, height), label)
+    return svg(width, height, image(pixels, -0.5, -0.5, width, height), label)
 
 
 def display(linear: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -90,24 +92,25 @@ def _strokes(points: Array, kind: str, size: float) -> str:
 
 def landmark_picture(
     scene: NDArray[np.generic], label: str, *, true: Array | None = None, found: Array | None = None,
-    heatmap: Array | None = None,
+    heatmap: Array | None = None, marks: str = "",
 ) -> Markup:  # fmt: skip
-    """Scene (S, S, 3), display values, dimmed under the heatmap (h, w) and the drawn landmarks (K, 2)."""
+    """Scene (S, S, 3), display values, dimmed under the heatmap (h, w), SVG marks, and the drawn landmarks (K, 2)."""
     height, width = scene.shape[:2]
-    body = _image(scene, -0.5, -0.5, width, height)
+    body = image(scene, -0.5, -0.5, width, height)
     if heatmap is not None:
         body += f'<rect x="-0.5" y="-0.5" width="{width}" height="{height}" fill="#000" opacity=".45"/>'
         peak = float(np.nanmax(heatmap)) or 1.0
         level = np.clip(np.nan_to_num(np.asarray(heatmap, dtype=np.float64)) / peak, 0, 1)
         glow = np.concatenate([np.broadcast_to(GLOW, (*level.shape, 3)), 0.9 * level[..., None] ** 0.8], axis=2)
-        body += _image(glow, -0.5, -0.5, width, height, smooth=True)
+        body += image(glow, -0.5, -0.5, width, height, smooth=True)
+    body += marks
     if true is not None:
         body += _strokes(true, "lm-true", width / 22)
     if found is not None:
         body += _strokes(found, "lm-found", width / 40)
         radius = width / 170
         body += "".join(f'<circle class="lm-dot" cx="{x:.2f}" cy="{y:.2f}" r="{radius:.2f}"/>' for x, y in found)
-    return _svg(width, height, body, label)
+    return svg(width, height, body, label)
 
 
 def nice_length(span: float) -> float:
@@ -142,13 +145,14 @@ def aperture(height_m: Array) -> NDArray[np.bool_]:
     return np.asarray((x[None, :] ** 2 + y[:, None] ** 2 <= 1.0) & np.isfinite(height_m))
 
 
-def mask_surface(height_m: Array, pupil_diameter_m: float | None, *, bare: bool = False) -> Markup:
+def mask_surface(height_m: Array, pupil_diameter_m: float | None, *, bare: bool = False, grid: int = 640) -> Markup:
     """Mask height as a lit surface with colour bar and scale bar (left away when ``bare``).
 
     Args:
         height_m: (P, P) over the square around the pupil.
         pupil_diameter_m: side of that square.
         bare: surface only.
+        grid: pixels across the picture of the surface.
     """
     height = np.asarray(height_m, dtype=np.float64)
     if height.ndim != 2:
@@ -159,7 +163,7 @@ def mask_surface(height_m: Array, pupil_diameter_m: float | None, *, bare: bool 
     # Beyond the rim the nearest height goes on, so that smoothing does not draw a false edge.
     near = distance_transform_edt(~inside, return_distances=False, return_indices=True)
     level = level[tuple(near)]
-    side, grid = 400, 640
+    side = 400
     rows, columns = ((np.arange(grid) + 0.5) / grid * count - 0.5 for count in level.shape)
     fine = map_coordinates(level, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
     radius = np.hypot(*np.meshgrid(*[(np.arange(grid) + 0.5) / grid * 2 - 1] * 2))
@@ -169,12 +173,12 @@ def mask_surface(height_m: Array, pupil_diameter_m: float | None, *, bare: bool 
     edge = np.clip((1 - radius) * grid / 2 + 0.5, 0, 1)
     colour = np.concatenate([colour, edge[..., None]], axis=2)
     middle = side / 2 - 0.5
-    body = _image(colour, -0.5, -0.5, side, side, smooth=True)
+    body = image(colour, -0.5, -0.5, side, side, smooth=True)
     body += f'<circle class="rim" cx="{middle}" cy="{middle}" r="{side / 2 - 0.5}"/>'
     if bare:
-        return _svg(side, side, body, "Height map of the phase mask", "raster plain")
+        return svg(side, side, body, "Height map of the phase mask", "raster plain")
     ramp = SURFACE_MAP(np.linspace(1, 0, 128))[:, None]
-    body += _image(ramp, side + 34, 40, 12, side - 80, smooth=True)
+    body += image(ramp, side + 34, 40, 12, side - 80, smooth=True)
     for share in (0.0, 0.5, 1.0):
         at = side - 40 - share * (side - 80)
         mark = f"{share * (high - low) * 1e6:.2f}"
@@ -182,7 +186,7 @@ def mask_surface(height_m: Array, pupil_diameter_m: float | None, *, bare: bool 
     body += f'<text class="axis" x="{side + 34}" y="24" font-size="13">height, µm</text>'
     if pupil_diameter_m:
         body += _scale_bar(0, side + 34, pupil_diameter_m / side, side * 0.3, 13, "bar-ink")
-    return _svg(side + 110, side + 46, body, "Height map of the phase mask with colour bar", "raster plain")
+    return svg(side + 110, side + 46, body, "Height map of the phase mask with colour bar", "raster plain")
 
 
 def window(psf: Array, share: float = 0.97, margin: float = 1.2) -> int:
@@ -213,19 +217,19 @@ def psf_picture(psf: Array, pitch_m: float | None, half: int, *, log: bool, labe
     cut = cut / (cut.max() or 1.0)
     level = 1 + np.log10(np.maximum(cut, 1e-4)) / 4 if log else cut
     side = float(cut.shape[0])
-    body = _image(LIGHT_MAP(level), -0.5, -0.5, cut.shape[1], side)
+    body = image(LIGHT_MAP(level), -0.5, -0.5, cut.shape[1], side)
     if pitch_m:
         size = side / 15
         body += _scale_bar(side * 0.06 - 0.5, side * 0.93 - 0.5, pitch_m, side * 0.32, size)
-    return _svg(cut.shape[1], side, body, label)
+    return svg(cut.shape[1], side, body, label)
 
 
 def otf_picture(psf: Array, label: str) -> Markup:
     """Magnitude of the transfer function of one PSF (K, K), zero frequency in the middle, square-root grey scale."""
     transfer = np.abs(np.fft.fftshift(np.fft.fft2(psf / psf.sum())))
     side = transfer.shape[0]
-    body = _image(LIGHT_MAP(np.sqrt(np.clip(transfer, 0, 1))), -0.5, -0.5, transfer.shape[1], side)
-    return _svg(transfer.shape[1], side, body, label)
+    body = image(LIGHT_MAP(np.sqrt(np.clip(transfer, 0, 1))), -0.5, -0.5, transfer.shape[1], side)
+    return svg(transfer.shape[1], side, body, label)
 
 
 def wavelength_colour(wavelength_m: float) -> str:

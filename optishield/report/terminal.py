@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codesign.records import Summary, TrainMaskSummary
 from optishield.console import print_pairs, print_table, show
-from optishield.report.findings import cameras, headline
+from optishield.report.findings import cameras, headline, outcome
 from optishield.report.names import shown_as
 from optishield.report.numbers import decimal, percent, span
 
@@ -24,6 +24,10 @@ def print_summary(summary: Summary, run: Path, report: Path) -> None:
     said = headline(summary) or summary.verdict
     if said:
         show(f"{said}\n", lines=True)
+    for line in outcome(summary):
+        show(line)
+    if outcome(summary):
+        show("")
     rows = []
     for camera in cameras(summary):
         found, worst = camera.headline, "" if camera.role == "floor" else shown_as(camera.worst)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from optishield.report import evaluation, mask
-from tests.optishield.report import evaluations, test_mask
+from tests.optishield.report import evaluations, pairs_run, test_mask
 
 WIDTH_PX = 390
 RUN = "20260102T120000Z-train-mask-standard-" + "a-name-that-is-longer-than-any-telephone-is-wide" * 2
@@ -54,6 +54,11 @@ def told(page: str, folder: Path) -> str:
 def test_the_report_of_a_mask_fits_a_telephone(tmp_path: Path) -> None:
     summary, arrays = test_mask.example()
     page = mask.render(summary.model_copy(update={"run": RUN}), arrays)
+    assert told(page, tmp_path) == f"width {WIDTH_PX}, needed {WIDTH_PX}: "
+
+
+def test_the_report_of_a_camera_of_pairs_fits_a_telephone(tmp_path: Path) -> None:
+    page = mask.render(pairs_run.summary(run=RUN), pairs_run.arrays())
     assert told(page, tmp_path) == f"width {WIDTH_PX}, needed {WIDTH_PX}: "
 
 
