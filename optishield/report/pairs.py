@@ -296,6 +296,10 @@ def _hardware(summary: TrainMaskSummary, winners: WinnersFacts) -> list[tuple[st
         ("electrons of a white pixel", f"{noise.electrons_at_white:,.0f}"),
         ("bits that leave for one picture", decimal(winners.bits, 1)),
     ]
+    if known(winners.missed):
+        rows.append(("validation faces that presence misses", f"{winners.missed:.1%}"))
+    if known(winners.false_alarms):
+        rows.append(("scrambled scenes taken for a face", f"{winners.false_alarms:.1%}"))
     return rows
 
 

@@ -213,6 +213,17 @@ def test_the_terminal_says_bits_names_and_what_the_masks_do(capsys: pytest.Captu
     )
 
 
+def test_presence_is_told_where_it_was_measured() -> None:
+    winners = pairs_run.summary().winners
+    assert winners is not None
+    measured = winners.model_copy(update={"missed": 0.01, "false_alarms": 0.125})
+    stories = [pairs.story(pairs_run.summary(winners=one), {}, 6) for one in (winners, measured)]
+    told = [dict(story["hardware"]) for story in stories if story is not None]
+    assert "scrambled scenes taken for a face" not in told[0]
+    assert told[1]["scrambled scenes taken for a face"] == "12.5%"
+    assert told[1]["validation faces that presence misses"] == "1.0%"
+
+
 def test_other_cameras_have_no_such_story() -> None:
     assert pairs.story(train_summary(), {}, 6) is None
     assert findings.outcome(train_summary()) == []
