@@ -13,7 +13,7 @@ from evaluation import paired_difference
 from ground.protocols import RunStore
 
 #: What the camera of pairs takes for granted.
-_ON_THE_CHIP = (
+ON_THE_CHIP = (
     "It is assumed that nothing but the places of winners and one bit of presence leaves the chip: a chip whose pixels "
     "or sums can be read out protects nothing.",
     "The chip itself moves the windows of followers; whoever could move them from outside could scan the picture.",
@@ -40,7 +40,7 @@ def limits_of(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: T
         "Colour is represented by three wavelengths; the light of a face covers the whole band.",
         "Privacy is shown against the attackers listed here, each with the training it got, and not against all.",
         "Attackers on frames align faces by their true eye, nose and mouth points, which helps them.",
-        *(_ON_THE_CHIP if pairs else ()),
+        *(ON_THE_CHIP if pairs else ()),
     ]
     if config.faces == "synthetic":
         found.append("Synthetic heads: people who never lived; evaluate-mask judges the mask on photographs.")

@@ -7,13 +7,15 @@ import math
 import shutil
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from codesign import cameras, data
-from codesign.attackers import FUSED, attackers_of, restorers
+from codesign.attackers import FUSED, PLACES, attackers_of, releases_places, restorers
 from codesign.auxiliary import store_auxiliary
 from codesign.cameras import CPU, CameraSpec, build, displayed
 from codesign.config import TrainMaskConfig
@@ -22,9 +24,14 @@ from codesign.decoders import Decoder, new_decoder, relative_signal, release
 from codesign.errors import CodesignError
 from codesign.export import channels_at_end, decoded
 from codesign.files import MASK, load_tensors
+from codesign.limits import ON_THE_CHIP
 from codesign.proof import attack, join, judge, pooled_scores, report_rows
 from codesign.real_people import FIRST_JUDGED, RealPeople, deal, joined, photo_limits, read_real
 from codesign.records import AttackerResult, CameraResult, EvaluateMaskSummary, PooledResult
+from codesign.summary import surfaces_of
+from codesign.winners import stage as pairs
+from codesign.winners.photographs import StoredPairs
+from codesign.winners.stage import PairsSpec
 from evaluation import (
     auc_interval,
     embedding_mean,
@@ -46,7 +53,10 @@ CAMERAS = ("ours", "clean")
 #: Share of the photographs of each person that is enrolled.
 ENROLLED = 0.5
 #: Arrays of the run's own report that are about the optics and show nobody.
-OPTICS_ARRAYS = ("mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m")
+OPTICS_ARRAYS = (
+    "mask_height_m", "pupil_diameter_m", "psf", "psf_pitch_m", "wavelengths_m", "pairs_height_m", "pairs_psf",
+    "pairs_channel", "pairs_windows", "filter_weights",
+)  # fmt: skip
 LIMITS = (
     "The camera is simulated; only the faces are photographs. Photographs bring the blur, light and compression of the "
     "camera that took them.",
@@ -100,16 +110,14 @@ def evaluate_mask(
     parts = _parts(splits, real, tune, seed)
     check_disjoint({name: part.faces for name, part in parts.items()})
     photos = parts["test"]
-    seeded = config.model_copy(update={"seed": seed})
-    specs = {spec.name: spec for spec in (cameras.ours(seeded), cameras.clean(seeded))}
+    job = _Judgement(run_dir, config, seed, parts, splits, result, progress, device)
     try:
         # With the seed of the run, which its synthetic people were drawn with.
         store_auxiliary(result, parts, config)
-        errors = {
-            spec.name: _prepare(run_dir, seeded, spec, parts, splits, result, progress, device)
-            for spec in specs.values()
-        }
-        embeddings = _attack(seeded, specs, parts, result, progress, device)
+        data.store(result, dict(parts))
+        result.write_tensors(MASK, load_tensors(run_dir / MASK))
+        errors = {name: _prepare(job, spec) for name, spec in job.specs.items()}
+        embeddings = _attack(job)
     finally:
         # Photographs are left in the result folder only where they were asked for: in the report.
         for name in ("work", "proof"):
@@ -118,7 +126,8 @@ def evaluate_mask(
     fmr = config.proof.fmr if tune else None
     blocks = {name: _camera_result(errors[name], found, parts, fmr) for name, found in embeddings.items()}
     restored = {name: rows["pictures"] for name, rows in embeddings["ours"].items() if "pictures" in rows}
-    result.write_tensors("report.safetensors", _arrays(run_dir, seeded, specs, photos, restored, pictures))
+    arrays = _arrays(job, restored, pictures)
+    result.write_tensors("report.safetensors", {name: value.contiguous() for name, value in arrays.items()})
     facts = data.photo_data(real, parts, known)
     return EvaluateMaskSummary(
         mode="photos",
@@ -131,12 +140,61 @@ def evaluate_mask(
         worst_attacker=blocks["ours"].worst_attacker,
         clean=blocks["clean"],
         verdict=_verdict(errors, *_own_test(run_dir)),
-        limits=(_described(real.folder, photos), *LIMITS, *(() if tune else UNTUNED), *photo_limits(facts)),
+        limits=(
+            _described(real.folder, photos),
+            *LIMITS,
+            *(ON_THE_CHIP if releases_places(config, "ours") else ()),
+            *(() if tune else UNTUNED),
+            *photo_limits(facts),
+        ),
+        surfaces=surfaces_of(config, blocks["ours"], blocks["clean"]),
         budget=config.budget,
         seed=seed,
         data=facts,
         left_out=tuple(f"{refusal.file.name}: {refusal.reason}" for refusal in real.folder.refused),
     )
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """One judgement: the run, the people, and where its files go.
+
+    Attributes:
+        run_dir: Folder of the run.
+        trained: Its configuration.
+        seed: Seed for attackers and exposures.
+        parts: Everybody, photographs among them.
+        splits: The people of the run, but for its test.
+        result: Folder of the judgement.
+        progress: Display.
+        device: Where everything is computed.
+    """
+
+    run_dir: Path
+    trained: TrainMaskConfig
+    seed: int
+    parts: Mapping[str, Part]
+    splits: Mapping[str, Part]
+    result: RunStore
+    progress: Progress
+    device: torch.device
+
+    @property
+    def config(self) -> TrainMaskConfig:
+        """The configuration of the run with the seed of this judgement."""
+        return self.trained.model_copy(update={"seed": self.seed})
+
+    @property
+    def specs(self) -> dict[str, CameraSpec | PairsSpec]:
+        """The designed camera and the clean one."""
+        places = releases_places(self.trained, "ours")
+        return {"ours": PairsSpec("ours") if places else cameras.ours(self.config), "clean": cameras.clean(self.config)}
+
+    @property
+    def own(self) -> dict[str, int]:
+        """Captures of each part that are of the run, which has released their landmarks; they come first."""
+        kept = {name for name, part in self.parts.items() if name == "train" or part is self.splits.get(name)}
+        return {name: len(self.splits[name]) if name in kept else 0 for name in self.parts}
 
 
 def _unseen(run_dir: Path, real: RealPeople) -> tuple[RealPeople, int]:
@@ -196,49 +254,48 @@ def _known_people(run_dir: Path, config: TrainMaskConfig, progress: Progress) ->
     return splits
 
 
-def _prepare(
-    run_dir: Path,
-    config: TrainMaskConfig,
-    spec: CameraSpec,
-    parts: Mapping[str, Part],
-    splits: Mapping[str, Part],
-    result: RunStore,
-    progress: Progress,
-    device: torch.device,
-) -> float:
+def _prepare(job: _Judgement, spec: CameraSpec | PairsSpec) -> float:
     """Lay out the files that attackers read, with photographs in the place of the test people, and wherever else.
 
     Returns:
         Error of the decoder on the photographs of the test.
     """
-    state = load_tensors(run_dir / MASK)
-    if not result.has(MASK):
-        data.store(result, dict(parts))
-        result.write_tensors(MASK, state)
-    camera = build(spec, config, state, device)
-    decoder = _decoder(run_dir, config, spec, camera)
-    known = load_tensors(run_dir / "proof" / spec.name / "released.safetensors")
-    signals = {}
-    with progress.stage(f"faces through the camera {spec.name}", len(parts)) as stage:
-        for name, part in parts.items():
+    if isinstance(spec, PairsSpec):
+        with job.progress.stage(f"faces through the camera {spec.name}"):
+            camera = StoredPairs.load(job.run_dir, job.trained)
+            known, error = camera.told(job.parts, job.own, job.config, job.seed)
+    else:
+        known, error = _through(job, spec)
+    job.result.write_tensors(f"proof/{spec.name}/released.safetensors", known)
+    return error
+
+
+def _through(job: _Judgement, spec: CameraSpec) -> tuple[dict[str, Tensor], float]:
+    """Leave the signals of everybody; returns released landmarks, and the error on the photographs of the test."""
+    config = job.config
+    camera = build(spec, config, load_tensors(job.run_dir / MASK), job.device)
+    decoder = _decoder(job.run_dir, config, spec, camera)
+    known = load_tensors(job.run_dir / "proof" / spec.name / "released.safetensors")
+    signals, own = {}, job.own
+    with job.progress.stage(f"faces through the camera {spec.name}", len(job.parts)) as stage:
+        for name, part in job.parts.items():
             if name == data.ATTACKERS and spec.name == "clean":
                 stage.advance()
                 continue  # as in the run
             signal = relative_signal(camera, part.faces)
             signals[name] = signal.cpu()
-            # The run has released the landmarks of its own people, who come first.
-            own = len(splits[name]) if name == "train" or part is splits.get(name) else 0
-            if own < len(part):
-                seen = release(decoder, camera, signal[own:], derived_seed(config.seed, "release", "photographs", name))
+            first = own[name]
+            if first < len(part):
+                seed = derived_seed(config.seed, "release", "photographs", name)
+                seen = release(decoder, camera, signal[first:], seed)
                 for key, found in (("landmarks", seen.landmarks), ("confidence", seen.confidence)):
-                    before = known[f"{key}.{name}"][:own]
+                    before = known[f"{key}.{name}"][:first]
                     known[f"{key}.{name}"] = torch.cat([before, found.cpu()])
             if name == "test":
                 error = seen.error(part, config.landmarks)
             stage.advance()
-    result.write_tensors(f"work/signals-{spec.name}.safetensors", signals)
-    result.write_tensors(f"proof/{spec.name}/released.safetensors", known)
-    return error
+    job.result.write_tensors(f"work/signals-{spec.name}.safetensors", signals)
+    return known, error
 
 
 def _decoder(run_dir: Path, config: TrainMaskConfig, spec: CameraSpec, camera: EncoderCamera) -> Decoder:
@@ -247,29 +304,34 @@ def _decoder(run_dir: Path, config: TrainMaskConfig, spec: CameraSpec, camera: E
     return decoder
 
 
-def _attack(
-    config: TrainMaskConfig,
-    specs: Mapping[str, CameraSpec],
-    parts: Mapping[str, Part],
-    result: RunStore,
-    progress: Progress,
-    device: torch.device,
-) -> dict[str, dict[str, dict[str, Tensor]]]:
+def _one_attack(
+    folder: Path, config: TrainMaskConfig, spec: Mapping[str, Any], name: str, device: torch.device
+) -> dict[str, Tensor]:
+    """Job: an attacker on a camera."""
+    if name == PLACES:
+        return pairs.attack_places(folder, config, spec["name"])
+    return attack(folder, config, spec, name, device)
+
+
+def _attack(job: _Judgement) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Embeddings by camera and attacker."""
-    names = {name: attackers_of(name, config.proof.attackers) for name in specs}
+    config, specs = job.config, job.specs
+    names = {name: attackers_of(name, config.proof.attackers, places=releases_places(config, name)) for name in specs}
     wanted = [(name, attacker) for name in specs for attacker in names[name] if attacker != FUSED]
     found: dict[str, dict[str, dict[str, Tensor]]] = {name: {} for name in specs}
-    with progress.stage("attackers", len(wanted)) as stage:
-        arguments = [(result.path, config, specs[name].to_json(), attacker, device) for name, attacker in wanted]
-        for index, embeddings, seconds in run_jobs(attack, arguments, config.workers):
+    with job.progress.stage("attackers", len(wanted)) as stage:
+        arguments = [
+            (job.result.path, config, specs[name].to_json(), attacker, job.device) for name, attacker in wanted
+        ]
+        for index, embeddings, seconds in run_jobs(_one_attack, arguments, config.workers):
             name, attacker = wanted[index]
             found[name][attacker] = embeddings
-            result.log_metrics({"stage": "attack", "camera": name, "attacker": attacker, "seconds": seconds})
+            job.result.log_metrics({"stage": "attack", "camera": name, "attacker": attacker, "seconds": seconds})
             stage.note(f"{name}, {attacker}")
             stage.advance()
     for name in specs:
         if FUSED in names[name]:
-            found[name][FUSED] = join(found[name], parts)[0]
+            found[name][FUSED] = join(found[name], job.parts)[0]
     return {name: {key: found[name][key] for key in names[name]} for name in specs}
 
 
@@ -331,32 +393,29 @@ def _described(folder: FolderFaces, photos: Part) -> str:
     )
 
 
-def _arrays(
-    run_dir: Path,
-    config: TrainMaskConfig,
-    specs: Mapping[str, CameraSpec],
-    photos: Part,
-    restored: Mapping[str, Tensor],
-    pictures: bool,
-) -> dict[str, Tensor]:
+def _arrays(job: _Judgement, restored: Mapping[str, Tensor], pictures: bool) -> dict[str, Tensor]:
     """Arrays of the report: the optics as the run drew them, and photographs if they are wanted."""
-    drawn = load_tensors(run_dir / "report.safetensors")
+    drawn = load_tensors(job.run_dir / "report.safetensors")
     arrays = {name: drawn[name] for name in OPTICS_ARRAYS if name in drawn}
     if not pictures:
         return arrays
-    rows = report_rows(photos)
-    scenes = photos.faces.subset(rows).linear()
+    config, photos = job.config, job.parts["test"]
+    shown = photos.faces.subset(report_rows(photos))
+    scenes = shown.linear()
     arrays["scenes"] = channels_at_end(scenes)
-    arrays["landmarks_true"] = released(photos.faces.landmarks[rows], config.landmarks)
-    state = load_tensors(run_dir / MASK)
-    for name, spec in specs.items():
+    arrays["landmarks_true"] = released(shown.landmarks, config.landmarks)
+    state = load_tensors(job.run_dir / MASK)
+    for name, spec in job.specs.items():
+        if isinstance(spec, PairsSpec):
+            arrays |= StoredPairs.load(job.run_dir, job.trained).shown(shown, config, config.seed)
+            continue
         camera = build(spec, config, state)
         generator = torch.Generator().manual_seed(derived_seed(config.seed, "report", name))
         with torch.no_grad():
             frames = camera.read(camera.signal(scenes), generator)
         arrays[f"frames_{name}"] = channels_at_end(displayed(spec.exposure, frames))
         if name == "ours":
-            arrays |= decoded(_decoder(run_dir, config, spec, camera), frames)
+            arrays |= decoded(_decoder(job.run_dir, config, spec, camera), frames)
     for key, attacker in restorers().items():
         if attacker in restored:
             arrays[f"reconstructions_{key}"] = channels_at_end(restored[attacker].clamp(0, 1))

@@ -337,6 +337,7 @@ class Summary(Record):
         return CameraResult(nme=self.nme, attackers=self.attackers, worst_attacker=self.worst_attacker)
 
 
+        surfaces: What leaks at each surface, from the scene to what is released.
 class LandmarkAgreement(Record):
     """How far two networks that know nothing of each other put the five points of photographs apart.
 
@@ -350,6 +351,7 @@ class LandmarkAgreement(Record):
         people: People of these photographs.
         photographs: Photographs that were used.
         left_out: Further photographs, left out because the two disagreed far more.
+    surfaces: tuple[Surface, ...] = ()
     """
 
     sources: tuple[str, str]
@@ -424,7 +426,6 @@ class TrainMaskSummary(Summary):
         findings: The claim itself, condition by condition.
         timing: Seconds.
         winners: The camera of pairs, if that was designed.
-        surfaces: What leaks at each surface, from the scene to what is released.
         history_names: Columns of the array ``history`` of the report.
         photographs: The photographs, where there are any.
     """
@@ -451,7 +452,6 @@ class TrainMaskSummary(Summary):
     findings: dict[str, GateResult]
     timing: Timing
     winners: WinnersFacts | None = None
-    surfaces: tuple[Surface, ...] = ()
     history_names: tuple[str, ...] = ()
     photographs: PhotoData | None = None
 

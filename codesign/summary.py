@@ -125,7 +125,7 @@ def assemble(
         exposures=_exposures(config, run, splits, our, information["hash"]),
         ablations=ablations,
         nme_by_light=_nme_by_light(config, run, splits),
-        surfaces=_surfaces(config, our, clean),
+        surfaces=surfaces_of(config, our, clean),
         gates=gates,
         findings=findings,
         timing=_timing(config, run, cameras, floors),
@@ -249,8 +249,14 @@ def _error_without(config: TrainMaskConfig, run: RunStore, splits: Splits, name:
     return Difference(value=found.difference.value, ci95=found.difference.ci, p=found.p_value)
 
 
-def _surfaces(config: TrainMaskConfig, our: CameraResult, clean: CameraResult) -> tuple[Surface, ...]:
-    """From the scene to what is released, each with its strongest attacker."""
+def surfaces_of(config: TrainMaskConfig, our: CameraResult, clean: CameraResult) -> tuple[Surface, ...]:
+    """From the scene to what is released, each with its strongest attacker.
+
+    Args:
+        config: Configuration of the run.
+        our: The designed camera.
+        clean: The clean camera.
+    """
 
     def surface(name: str, camera: str, attacker: str, found: AttackerResult, pooled: PooledResult | None) -> Surface:
         return Surface(

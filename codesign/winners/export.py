@@ -20,6 +20,7 @@ from codesign.winners.decoder import PlaceDecoder
 from codesign.winners.facts import heights_m, layout
 from codesign.winners.stage import chip_of
 from faces.landmarks import points_in, released
+from faces.samples import FaceSet
 from ground.pool import derived_seed
 from ground.protocols import RunStore
 from sim.winners import WinnerCamera
@@ -31,8 +32,8 @@ BUMP_PX = 1.5
 def write_files(config: TrainMaskConfig, run: RunStore, summary: TrainMaskSummary) -> None:
     """Files: ``tiles_height_m.npy`` (T, P, P), ``tiles.json``, ``psf.npy`` (T, L, K, K), decoder with its description.
 
-    The state of the whole camera is ``mask.safetensors``; ``optishield export-mask`` writes single tiles for a
-    workshop.
+    The state of the whole camera is ``mask.safetensors``; :func:`codesign.winners.workshop.export_tiles` writes single
+    tiles for a workshop.
     """
     state = run.read_tensors(MASK)
     heights, geometry = heights_m(config, state), geometry_of(config.optics)
@@ -81,49 +82,71 @@ def decoder_of(config: TrainMaskConfig, camera: WinnerCamera, state: dict[str, T
     return decoder.eval()
 
 
-@torch.no_grad()
 def report_arrays(config: TrainMaskConfig, run: RunStore, splits: Splits, best_baseline: str | None) -> list[str]:
     """Leave the arrays of the report in the run folder (``report.safetensors``); returns no names of a history."""
     state = run.read_tensors(MASK)
     camera = build_winners(config, state, chip=chip_of(config))
-    test = splits["test"]
-    rows = report_rows(test)
-    scenes = test.faces.subset(rows).linear()
-    generator = torch.Generator().manual_seed(derived_seed(config.seed, "report", "ours") % 2**63)
-    light = camera.tiles(scenes)
-    ratios = camera.log_ratios(light, generator)
-    places = camera.readout(ratios, camera.pixels, generator).places
     decoder = decoder_of(config, camera, run.read_tensors("proof/ours/decoder.safetensors"))
-    points = decoder(places)
-    arrays: dict[str, Tensor] = {
-        "scenes": _at_end(scenes),
-        "landmarks_true": released(test.faces.landmarks[rows], config.landmarks),
-        "landmarks_pred": points,
-        "heatmaps": heatmaps(points, config.optics.scene_px),
-        "frames_ours": _at_end(lit_places(places, config.winners.pixels)),
+    test = splits["test"]
+    shown = test.faces.subset(report_rows(test))
+    arrays = optics_arrays(config, camera, state) | shown_arrays(config, camera, decoder, shown, config.seed)
+    for name in ["clean", *([best_baseline] if best_baseline else [])]:
+        spec = CameraSpec.from_json((run.stage_done(f"camera-{name}") or {})["spec"])
+        view = build(spec, config)
+        generator = torch.Generator().manual_seed(derived_seed(config.seed, "report", name))
+        with torch.no_grad():
+            frames = view.read(view.signal(shown.linear()), generator)
+        arrays[f"frames_{name}"] = _at_end(displayed(spec.exposure, frames))
+    run.write_tensors("report.safetensors", {name: value.contiguous() for name, value in arrays.items()})
+    return []
+
+
+@torch.no_grad()
+def optics_arrays(config: TrainMaskConfig, camera: WinnerCamera, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Arrays of the report about the optics, which show nobody."""
+    return {
         "pairs_height_m": heights_m(config, state),
         "pairs_psf": camera.tiles.psfs(),
-        "pairs_light": light[0],
-        "pairs_ratio": ratios[0],
-        "pairs_drive": camera.readout.sums(ratios),
         "pairs_channel": state["channel_of"],
         "pairs_windows": state["windows"],
         **{f"pairs_bias_{number}": bias.detach() for number, bias in enumerate(camera.readout.bias)},
-        "places": places,
         "filter_weights": _number(config.winners.filter_weights),
         "psf_pitch_m": _number(geometry_of(config.optics).cell_m),
         "pupil_diameter_m": _number(config.optics.aperture_diameter_m),
         "wavelengths_m": _number(config.optics.wavelengths_m),
     }
-    for name in ["clean", *([best_baseline] if best_baseline else [])]:
-        spec = CameraSpec.from_json((run.stage_done(f"camera-{name}") or {})["spec"])
-        view = build(spec, config)
-        frames = view.read(
-            view.signal(scenes), torch.Generator().manual_seed(derived_seed(config.seed, "report", name))
-        )
-        arrays[f"frames_{name}"] = _at_end(displayed(spec.exposure, frames))
-    run.write_tensors("report.safetensors", {name: value.contiguous() for name, value in arrays.items()})
-    return []
+
+
+@torch.no_grad()
+def shown_arrays(
+    config: TrainMaskConfig, camera: WinnerCamera, decoder: PlaceDecoder, faces: FaceSet, seed: int
+) -> dict[str, Tensor]:
+    """Arrays of the report about some people: what the camera sees of them on its way from the light to landmarks.
+
+    Args:
+        config: Configuration of the run.
+        camera: The camera.
+        decoder: Its decoder.
+        faces: The people.
+        seed: Seed of the exposure.
+    """
+    scenes = faces.linear()
+    generator = torch.Generator().manual_seed(derived_seed(seed, "report", "ours") % 2**63)
+    light = camera.tiles(scenes)
+    ratios = camera.log_ratios(light, generator)
+    places = camera.readout(ratios, camera.pixels, generator).places
+    points = decoder(places)
+    return {
+        "scenes": _at_end(scenes),
+        "landmarks_true": released(faces.landmarks, config.landmarks),
+        "landmarks_pred": points,
+        "heatmaps": heatmaps(points, config.optics.scene_px),
+        "frames_ours": _at_end(lit_places(places, config.winners.pixels)),
+        "pairs_light": light[0],
+        "pairs_ratio": ratios[0],
+        "pairs_drive": camera.readout.sums(ratios),
+        "places": places,
+    }
 
 
 def lit_places(places: Tensor, pixels: int) -> Tensor:

@@ -146,28 +146,53 @@ def _finished(
 ) -> FinishedPairs:
     """What later stages need of a camera of pairs: places and landmarks of all parts, and its errors."""
     found: dict[str, Tensor] = {}
-    errors: dict[str, Tensor] = {}
     for name, part in parts.items():
-        own = derived_seed(seed, "release", name)
-        seen, true = see(camera, part.faces, own)
-        found |= {f"places.{name}": seen.places, f"present.{name}": seen.present}
-        found[f"landmarks.{name}"] = decoder(seen.places)
-        errors[name] = nme(found[f"landmarks.{name}"], released(true, config.landmarks), interocular(true))
-        if name in EMBEDDED:
-            found[averaged(name)] = exposed(camera, part.faces, config.proof.exposures, derived_seed(own, "exposures"))
-        else:
-            copies = moved_copies(camera, part.faces, config.proof.attacker_copies, derived_seed(own, "copies"))
-            found[f"copies.{name}"] = copies
+        found |= told(camera, decoder, name, part.faces, config, derived_seed(seed, "release", name))
     return FinishedPairs(
         spec=spec,
-        validation_nme=float(errors["validation"].mean()),
-        nme=float(errors["test"].mean()),
+        validation_nme=error_of(found, "validation", parts["validation"].faces, config),
+        nme=error_of(found, "test", parts["test"].faces, config),
         decoder={key: value.contiguous() for key, value in decoder.state_dict().items()},
         released=found,
     )
 
 
 @torch.no_grad()
+@torch.no_grad()
+def told(
+    camera: WinnerCamera, decoder: PlaceDecoder, name: str, faces: FaceSet, config: TrainMaskConfig, seed: int
+) -> dict[str, Tensor]:
+    """What leaves the chip of one part of the people, and what the decoder makes of it.
+
+    Args:
+        camera: The camera.
+        decoder: Its decoder.
+        name: The part; it decides what is kept beside places and landmarks.
+        faces: The people.
+        config: Configuration of the run.
+        seed: Seed of all noise.
+
+    Returns:
+        ``places.NAME``, ``present.NAME`` and ``landmarks.NAME``; of people who train attackers ``copies.NAME``, places
+        of moved copies, of the others mean places of several exposures, under :func:`codesign.proof.averaged`.
+    """
+    seen, _ = see(camera, faces, seed)
+    found = {f"places.{name}": seen.places, f"present.{name}": seen.present}
+    found[f"landmarks.{name}"] = decoder(seen.places)
+    if name in EMBEDDED:
+        found[averaged(name)] = exposed(camera, faces, config.proof.exposures, derived_seed(seed, "exposures"))
+    else:
+        copies = moved_copies(camera, faces, config.proof.attacker_copies, derived_seed(seed, "copies"))
+        found[f"copies.{name}"] = copies
+    return found
+
+
+def error_of(found: Mapping[str, Tensor], name: str, faces: FaceSet, config: TrainMaskConfig) -> float:
+    """Mean landmark error of the landmarks that :func:`told` found of a part."""
+    true = faces.landmarks
+    return float(nme(found[f"landmarks.{name}"], released(true, config.landmarks), interocular(true)).mean())
+
+
 def exposed(camera: WinnerCamera, faces: FaceSet, exposures: int, seed: int) -> Tensor:
     """Mean places (N, C, 2) of several exposures of each still scene; light is computed once."""
     generator = torch.Generator().manual_seed(seed % 2**63)
@@ -211,7 +236,8 @@ def attack_places(folder: Path, config: TrainMaskConfig, name: str, share: float
     kept = chosen_identities(torch.cat([identity["train"], identity[ATTACKERS]]), share, config.seed)
     rows, people = [], []
     for part in ("train", ATTACKERS):
-        for places in (known[f"places.{part}"], *known[f"copies.{part}"].split(len(identity[part]))):
+        copies = known[f"copies.{part}"].unflatten(0, (config.proof.attacker_copies, len(identity[part])))
+        for places in (known[f"places.{part}"], *copies):
             mine = torch.isin(identity[part], kept)
             rows.append(places[mine])
             people.append(identity[part][mine])

@@ -12,28 +12,9 @@ import torch
 
 from codesign.files import load_tensors
 from optishield.cli import main
-from tests.codesign.conftest import SMALL
+from tests.codesign.conftest import Train
 
 pytestmark = pytest.mark.timeout(600)
-
-WORDS = {
-    **SMALL, "design": "winners", "winners.anchor_pairs": 1, "winners.followers": "[\"upper-lip\"]",
-    "winners.follower_pairs": 1, "winners.relief_steps": 1, "winners.copies": 0, "winners.batch": 4,
-    "proof.learning_curve": "[0.5]",
-}  # fmt: skip
-
-
-def _train(out: Path, *words: str) -> int:
-    sets = [word for key, value in WORDS.items() for word in ("--set", f"{key}={value}")]
-    return main(["train-mask", "--budget", "smoke", "--out", str(out), "--quiet", *sets, *words])
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """The folder of a finished run."""
-    out = tmp_path_factory.mktemp("pairs") / "run"
-    assert _train(out, "--workers", "1") == 0
-    return out
 
 
 def test_the_summary_tells_the_whole_story(pairs: Path) -> None:
@@ -75,9 +56,9 @@ def test_the_files_hold_every_tile(pairs: Path) -> None:
     assert (pairs / "report.html").is_file()
 
 
-def test_the_number_of_processes_changes_no_bit(pairs: Path, tmp_path: Path) -> None:
+def test_the_number_of_processes_changes_no_bit(pairs: Path, train_pairs: Train, tmp_path: Path) -> None:
     out = tmp_path / "again"
-    assert _train(out, "--workers", "2") == 0
+    assert train_pairs(out, "--workers", "2") == 0
     for name in ("mask.safetensors", "proof/ours/released.safetensors", "proof/bare-lens/released.safetensors"):
         first, second = load_tensors(pairs / name), load_tensors(out / name)
         assert first.keys() == second.keys()
