@@ -289,6 +289,11 @@ class ProofConfig(Section):
     exposures: int = Field(
         25, ge=1, le=10_000, description="Exposures of each still scene that an attacker on our camera may average."
     )
+    tolerances: bool = Field(
+        True,
+        description="Judge a camera of pairs also off its design: in less light, at other distances, with errors of "
+        "relief and mounting, on another chip.",
+    )
     scratch_steps: int = Field(ge=1, le=_STEPS)
     fine_tune_steps: int = Field(ge=1, le=_STEPS)
     wiener_fine_tune_steps: int = Field(ge=1, le=_STEPS)
@@ -387,7 +392,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "proof": {
             "baselines": ["mono-pixels"], "scratch_steps": 4, "fine_tune_steps": 1, "wiener_fine_tune_steps": 1,
             "unet_steps": 2, "landmark_steps": 10, "match_rounds": 1, "crop_network_steps": 6, "learning_curve": [0.5],
-            "exposures": 3,
+            "exposures": 3, "tolerances": False,
         },
     },
     "quick": {

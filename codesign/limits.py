@@ -42,6 +42,11 @@ def limits_of(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: T
         "Attackers on frames align faces by their true eye, nose and mouth points, which helps them.",
         *(ON_THE_CHIP if pairs else ()),
     ]
+    if summary.tolerances:
+        found.append(
+            "Off its design (tolerances) the camera meets a decoder and an attacker that were trained on it as "
+            "designed: one who trains on the camera as it was made may recognise more. Errors are drawn once."
+        )
     if config.faces == "synthetic":
         found.append("Synthetic heads: people who never lived; evaluate-mask judges the mask on photographs.")
     else:

@@ -181,8 +181,9 @@ class _Judgement:
 
     @property
     def config(self) -> TrainMaskConfig:
-        """The configuration of the run with the seed of this judgement."""
-        return self.trained.model_copy(update={"seed": self.seed})
+        """The configuration of the run with the seed of this judgement; tolerances are a matter of the run."""
+        proof = self.trained.proof.model_copy(update={"tolerances": False})
+        return self.trained.model_copy(update={"seed": self.seed, "proof": proof})
 
     @property
     def specs(self) -> dict[str, CameraSpec | PairsSpec]:

@@ -50,6 +50,7 @@ __all__ = [
     "Source",
     "Summary",
     "Timing",
+    "ToleranceRow",
     "TrainMaskSummary",
 ]
 
@@ -238,6 +239,29 @@ class Surface(Record):
     pooled_rank1: Number = None
 
 
+class ToleranceRow(Record):
+    """The designed camera off its design, with the decoder and the attacker of the camera as designed.
+
+    Attributes:
+        name: What differs; "as-designed" is the measure for the others.
+        changed: The same in words.
+        nme: Landmark error on the test people.
+        nme_change: That less the error of the camera as designed, paired over people; None for that one itself.
+        rank1: Share of pictures named by the attacker who sees all places that leave the chip and was trained on the
+            camera as designed; None if a run tried no such attacker.
+        rank1_ci95: The interval.
+        pooled_rank1: Share of people named from all their probes together.
+    """
+
+    name: str
+    changed: str
+    nme: Number
+    nme_change: Difference | None = None
+    rank1: Number = None
+    rank1_ci95: Limits = NO_LIMITS
+    pooled_rank1: Number = None
+
+
 class GateResult(Record):
     """Whether a condition holds, and why.
 
@@ -295,6 +319,7 @@ class Timing(Record):
     decoders_s: float
     baselines_s: float
     attackers_s: float
+    tolerances_s: float = 0.0
 
 
 class Summary(Record):
@@ -312,6 +337,7 @@ class Summary(Record):
         clean: The clean colour camera.
         verdict: One more sentence, or "".
         limits: What the figures cannot say, a sentence each.
+        surfaces: What leaks at each surface, from the scene to what is released.
     """
 
     mode: Literal["synthetic", "photos"]
@@ -325,6 +351,7 @@ class Summary(Record):
     clean: CameraResult
     verdict: str = ""
     limits: tuple[str, ...] = ()
+    surfaces: tuple[Surface, ...] = ()
 
     @property
     def people(self) -> int:
@@ -337,7 +364,6 @@ class Summary(Record):
         return CameraResult(nme=self.nme, attackers=self.attackers, worst_attacker=self.worst_attacker)
 
 
-        surfaces: What leaks at each surface, from the scene to what is released.
 class LandmarkAgreement(Record):
     """How far two networks that know nothing of each other put the five points of photographs apart.
 
@@ -351,7 +377,6 @@ class LandmarkAgreement(Record):
         people: People of these photographs.
         photographs: Photographs that were used.
         left_out: Further photographs, left out because the two disagreed far more.
-    surfaces: tuple[Surface, ...] = ()
     """
 
     sources: tuple[str, str]
@@ -426,6 +451,7 @@ class TrainMaskSummary(Summary):
         findings: The claim itself, condition by condition.
         timing: Seconds.
         winners: The camera of pairs, if that was designed.
+        tolerances: The camera of pairs off its design, if that was judged.
         history_names: Columns of the array ``history`` of the report.
         photographs: The photographs, where there are any.
     """
@@ -452,6 +478,7 @@ class TrainMaskSummary(Summary):
     findings: dict[str, GateResult]
     timing: Timing
     winners: WinnersFacts | None = None
+    tolerances: tuple[ToleranceRow, ...] = ()
     history_names: tuple[str, ...] = ()
     photographs: PhotoData | None = None
 

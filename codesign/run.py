@@ -55,7 +55,9 @@ from codesign.summary import assemble, floor_errors
 from codesign.winners import stage as pairs
 from codesign.winners.camera import build_winners
 from codesign.winners.design import Faces, WinnersDesigner
+from codesign.winners.deviations import file_of, groups
 from codesign.winners.stage import FinishedPairs, PairsSpec
+from codesign.winners.tolerance import off_design
 from evaluation import manifest_hash
 from faces import weights
 from faces.truth import SOURCES
@@ -110,6 +112,8 @@ def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, devi
     best_start = _design(config, run, splits, progress, device)
     our = _fixed_cameras(config, run, progress, device)
     _matched_cameras(config, run, our.validation, progress, device)
+    if config.design == "winners" and config.proof.tolerances:
+        _off_design(config, run, progress)
     _attacks(config, run, splits, our.test, information["hash"], progress, device)
     with progress.stage("summary"):
         summary = assemble(config, run, splits, information)
@@ -267,6 +271,21 @@ def _matched_cameras(
         for _, camera, seconds in run_jobs(matching.matched_camera, jobs, config.workers):
             stage.note(f"{camera.spec.name} NME {camera.nme:.3f}")
             _keep_camera(run, camera, seconds)
+            stage.advance()
+
+
+def _off_design(config: TrainMaskConfig, run: RunStore, progress: Progress) -> None:
+    """What our camera of pairs releases in other light, at other distances, and with errors of making."""
+    names = [f"deviating-{group}" for group in range(len(groups()))]
+    left = [group for group, name in enumerate(names) if run.stage_done(name) is None]
+    with progress.stage("tolerances", len(names)) as stage:
+        stage.advance(len(names) - len(left))
+        for index, found, seconds in run_jobs(
+            off_design, [(run.path, config, group) for group in left], config.workers
+        ):
+            group = left[index]
+            run.write_tensors(f"proof/ours/{file_of(group)}", found)
+            run.mark_stage(names[group], {"seconds": seconds})
             stage.advance()
 
 

@@ -41,6 +41,8 @@ from codesign.records import (
 )
 from codesign.tables import Tables, measured
 from codesign.winners import facts as pairs
+from codesign.winners.deviations import groups
+from codesign.winners.tolerance import tolerance_rows
 from evaluation import (
     Gap,
     gap_closed,
@@ -126,6 +128,9 @@ def assemble(
         ablations=ablations,
         nme_by_light=_nme_by_light(config, run, splits),
         surfaces=surfaces_of(config, our, clean),
+        tolerances=tolerance_rows(config, run, splits)
+        if config.design == "winners" and config.proof.tolerances
+        else (),
         gates=gates,
         findings=findings,
         timing=_timing(config, run, cameras, floors),
@@ -403,4 +408,5 @@ def _timing(config: TrainMaskConfig, run: RunStore, cameras: Iterable[str], floo
         decoders_s=seconds("camera-ours") + seconds("camera-clean"),
         baselines_s=sum(seconds(f"camera-{name}") for name in names if name not in ("ours", "clean")),
         attackers_s=attacks + sum(seconds(f"attack-floor-{error:.4f}") for error in floors),
+        tolerances_s=sum(seconds(f"deviating-{group}") for group in range(len(groups()))),
     )

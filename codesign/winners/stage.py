@@ -21,6 +21,7 @@ from codesign.winners.ablations import other_optics
 from codesign.winners.camera import array_of, build_winners, pixels_of, readout_of
 from codesign.winners.decoder import PlaceDecoder, Seen, teach_places
 from codesign.winners.design import TRIM_CAPTURES
+from codesign.winners.deviations import file_of, groups
 from codesign.winners.trim import lit, trim
 from evaluation import LandmarkAttacker
 from faces.landmarks import nme, points_in, released
@@ -158,7 +159,6 @@ def _finished(
 
 
 @torch.no_grad()
-@torch.no_grad()
 def told(
     camera: WinnerCamera, decoder: PlaceDecoder, name: str, faces: FaceSet, config: TrainMaskConfig, seed: int
 ) -> dict[str, Tensor]:
@@ -193,6 +193,7 @@ def error_of(found: Mapping[str, Tensor], name: str, faces: FaceSet, config: Tra
     return float(nme(found[f"landmarks.{name}"], released(true, config.landmarks), interocular(true)).mean())
 
 
+@torch.no_grad()
 def exposed(camera: WinnerCamera, faces: FaceSet, exposures: int, seed: int) -> Tensor:
     """Mean places (N, C, 2) of several exposures of each still scene; light is computed once."""
     generator = torch.Generator().manual_seed(seed % 2**63)
@@ -227,7 +228,8 @@ def attack_places(folder: Path, config: TrainMaskConfig, name: str, share: float
         share: Share of its people that the attacker gets.
 
     Returns:
-        Embeddings of the parts of :data:`codesign.proof.EMBEDDED`, and of several exposures of each.
+        Embeddings of the parts of :data:`codesign.proof.EMBEDDED`, of several exposures of each, and with
+        ``proof.tolerances`` of what our camera releases off its design (:mod:`codesign.winners.tolerance`).
     """
     known = load_tensors(folder / "proof" / name / "released.safetensors")
     parts = {part: restore(folder, part) for part in ("train", ATTACKERS, "validation")}
@@ -247,6 +249,11 @@ def attack_places(folder: Path, config: TrainMaskConfig, name: str, share: float
     found = {part: attacker.embed(known[f"places.{part}"]).float() for part in EMBEDDED}
     if share == 1.0:
         found |= {averaged(part): attacker.embed(known[averaged(part)]).float() for part in EMBEDDED}
+    if share == 1.0 and name == "ours" and config.proof.tolerances:
+        for group in range(len(groups())):
+            seen = load_tensors(folder / "proof" / name / file_of(group))
+            off = {key: places for key, places in seen.items() if not key.startswith("error.")}
+            found |= {key: attacker.embed(places).float() for key, places in off.items()}
     return found
 
 

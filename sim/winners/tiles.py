@@ -24,10 +24,12 @@ class TileArray:
     Attributes:
         columns: Tiles in a row of the array.
         pitch_m: Distance between the centres of neighbouring tiles in metres.
+        errors_m: Errors of mounting: how far (x, y) in metres the image of each tile lies beside its place; () is none.
     """
 
     columns: int
     pitch_m: float
+    errors_m: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.columns < 1 or not self.pitch_m > 0:
@@ -52,6 +54,19 @@ class TileArray:
         """
         closer = 1 / geometry.object_distance_m - 1 / geometry.focus_distance_m
         return self.centres_m(tiles) * (-geometry.lens.sensor_distance_m * closer)
+
+    def moved_m(self, tiles: int, geometry: Geometry) -> Tensor | None:
+        """How far (T, 2) the image of each tile lies beside its place, by parallax and mounting; None for nowhere.
+
+        Raises:
+            OpticsError: The errors of mounting are those of another number of tiles.
+        """
+        if self.errors_m and len(self.errors_m) != tiles:
+            raise OpticsError(f"errors_m holds {len(self.errors_m)} tiles, but there are {tiles}; give one pair each.")
+        if geometry.object_distance_m == geometry.focus_distance_m and not self.errors_m:
+            return None
+        moved = self.parallax_m(tiles, geometry)
+        return moved + torch.tensor(self.errors_m, dtype=moved.dtype) if self.errors_m else moved
 
 
 def split_kernel(kernel: Tensor) -> Tensor:
@@ -80,7 +95,7 @@ class _Tiles(nn.Module):
         geometry: Lens, window and distance that all tiles share.
         pixels: Pixels across the image of the window in each tile.
         filter_weights: Share of red, green and blue in the signal of a pixel.
-        array: Where the tiles stand; None leaves parallax out.
+        array: Where the tiles stand; None leaves parallax and errors of mounting out.
     """
 
     def __init__(
@@ -145,10 +160,11 @@ class _Tiles(nn.Module):
         return spectrum.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
 
     def _moved(self, tiles: int, length: int, like: Tensor) -> Tensor | None:
-        """Phase ramps (T, length, length // 2 + 1) of the parallax; None where there is none."""
-        if self.array is None or self.geometry.object_distance_m == self.geometry.focus_distance_m:
+        """Phase ramps (T, length, length // 2 + 1) of images beside their places; None where all are in place."""
+        moved_m = None if self.array is None else self.array.moved_m(tiles, self.geometry)
+        if moved_m is None:
             return None
-        shift = (self.array.parallax_m(tiles, self.geometry) / self.geometry.cell_m).to(like.device)
+        shift = (moved_m / self.geometry.cell_m).to(like.device)
         y = torch.fft.fftfreq(length, device=like.device, dtype=torch.float64)
         x = torch.fft.rfftfreq(length, device=like.device, dtype=torch.float64)
         turns = shift[:, 1, None, None] * y[:, None] + shift[:, 0, None, None] * x
@@ -164,7 +180,7 @@ class FixedTiles(_Tiles):
         geometry: Lens, window and distance that all tiles share.
         pixels: Pixels across the image of the window in each tile.
         filter_weights: Share of red, green and blue in the signal of a pixel.
-        array: Where the tiles stand; None leaves parallax out.
+        array: Where the tiles stand; None leaves parallax and errors of mounting out.
     """
 
     values: Tensor
@@ -195,7 +211,7 @@ class MaskTiles(_Tiles):
         geometry: Lens, window and distance that all tiles share.
         pixels: Pixels across the image of the window in each tile.
         filter_weights: Share of red, green and blue in the signal of a pixel.
-        array: Where the tiles stand; None leaves parallax out.
+        array: Where the tiles stand; None leaves parallax and errors of mounting out.
     """
 
     def __init__(

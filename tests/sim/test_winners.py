@@ -50,6 +50,19 @@ def test_a_closer_scene_moves_images_apart_by_the_pinhole_rule() -> None:
     assert place(there[0]) == pytest.approx(place(there[1]), abs=1e-9)
 
 
+def test_a_tile_beside_its_place_sees_a_moved_image() -> None:
+    psfs, scenes = _random(2, 3, 9, 9), torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    scenes[..., 12:20, 12:20] = _random(3, 8, 8)
+    cell = GEOMETRY.cell_m
+    array = TileArray(2, 1e-3, errors_m=((0.0, 0.0), (2 * cell, -3 * cell)))
+    moved = FixedTiles(psfs, GEOMETRY, 32, GREY, array).double()(scenes)[0]
+    still = FixedTiles(psfs, GEOMETRY, 32, GREY).double()(scenes)[0]
+    assert torch.allclose(moved[0], still[0], atol=1e-10)
+    assert torch.allclose(moved[1], still[1].roll((-3, 2), (0, 1)), atol=1e-10)
+    with pytest.raises(OpticsError, match="errors_m holds 2 tiles, but there are 1"):
+        FixedTiles(psfs[:1], GEOMETRY, 32, GREY, array).double()(scenes)
+
+
 def test_a_kernel_is_split_into_two_lossless_parts() -> None:
     kernel = _random(3, 5, 5) - 0.5
     parts = split_kernel(kernel)

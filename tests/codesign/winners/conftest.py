@@ -13,7 +13,7 @@ from tests.codesign.conftest import SMALL, Train
 SMALL_PAIRS = {
     **SMALL, "design": "winners", "winners.anchor_pairs": 1, "winners.followers": "[\"upper-lip\"]",
     "winners.follower_pairs": 1, "winners.relief_steps": 1, "winners.copies": 0, "winners.batch": 4,
-    "proof.learning_curve": "[0.5]",
+    "proof.learning_curve": "[0.5]", "proof.tolerances": "true",
 }  # fmt: skip
 
 

@@ -30,6 +30,12 @@ def test_the_summary_tells_the_whole_story(pairs: Path) -> None:
     ]  # fmt: skip
     assert [point["attacker"] for point in summary["learning_curve"]] == ["winner-places"] * 2
     assert [point["exposures"] for point in summary["exposures"]] == [1, 2]
+    first, *others = summary["tolerances"]
+    assert (first["name"], first.get("nme_change")) == ("as-designed", None)
+    assert len(others) == 9
+    for row in others:
+        assert row["nme_change"]["value"] == pytest.approx(row["nme"] - first["nme"], abs=1e-9)
+        assert 0 <= row["rank1"] <= row["pooled_rank1"] + 1 <= 2
 
 
 def test_what_leaves_the_chip_is_whole_numbers_in_their_windows(pairs: Path) -> None:
