@@ -408,7 +408,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder": {"steps": 900},
         "proof": {
             "baselines": ["mono-pixels", "same-field-mono-pixels"], "scratch_steps": 800, "fine_tune_steps": 120,
-            "wiener_fine_tune_steps": 150, "unet_steps": 150, "match_rounds": 3,
+            "wiener_fine_tune_steps": 150, "unet_steps": 150, "match_rounds": 3, "tolerances": False,
             # U-Net and fine-tuned SFace cost more than all of these together and never were the strongest.
             "attackers": [
                 "crop-network", "linear-discriminant", "scratch-recogniser", "wiener-sface", "sface-as-published",
