@@ -67,7 +67,7 @@ def tiles_of(config: TrainMaskConfig, state: Mapping[str, Tensor], change: Optic
     surface = SurfaceTolerance(geometry.grid, SURFACE_RMS_M, SURFACE_LENGTH_M)
     psfs = []
     for mask in masks_of(config, nominal, state):
-        errors = {"etch_scale": torch.tensor([change.depth])} if change.depth else {}
+        errors = {"etch_scale": torch.tensor([change.depth], device="cpu")} if change.depth else {}
         if change.rough:
             errors["figure_m"] = surface.sample(generator)[None]
         psfs.append(ToleranceCamera(mask, to_psf, geometry.object_distance_m)(errors)[0])

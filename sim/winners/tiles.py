@@ -66,7 +66,7 @@ class TileArray:
         if geometry.object_distance_m == geometry.focus_distance_m and not self.errors_m:
             return None
         moved = self.parallax_m(tiles, geometry)
-        return moved + torch.tensor(self.errors_m, dtype=moved.dtype) if self.errors_m else moved
+        return moved + moved.new_tensor(self.errors_m) if self.errors_m else moved
 
 
 def split_kernel(kernel: Tensor) -> Tensor:
