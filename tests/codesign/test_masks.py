@@ -131,7 +131,8 @@ def test_a_grey_mask_that_the_sensor_does_not_have_is_refused() -> None:
 
 
 def test_the_camera_of_a_grey_mask_has_it_in_place_of_the_stop() -> None:
-    config = TrainMaskConfig.for_budget("full").model_copy(update={"sensor": GREY, "mask": KINDS[0]})
+    changes = {"design": "frame", "sensor": GREY, "mask": KINDS[0]}
+    config = TrainMaskConfig.for_budget("full").model_copy(update=changes)
     state = drawn(KINDS[0]).state_dict() | {masks.GREY: torch.linspace(-2, 2, 32 * 32).view(32, 32)}
     camera = build(ours(config), config, state)
     torch.testing.assert_close(camera.field[::2, ::2], torch.sigmoid(state[masks.GREY]))
