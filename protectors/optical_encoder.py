@@ -27,6 +27,10 @@ from sim.errors import SimError
 from sim.stored import StoredCamera
 
 
+#: What a run that designed a camera of pairs holds in place of ``camera.json``.
+PAIRS = "tiles.json"
+
+
 def load_camera(run: Path) -> StoredCamera:
     """The camera of a finished run, with the point-spread function that was stored there.
 
@@ -34,7 +38,8 @@ def load_camera(run: Path) -> StoredCamera:
         run: Folder that ``optishield train-mask`` made.
 
     Raises:
-        ProtectorError: If the run is not finished, or a file is missing, damaged or changed.
+        ProtectorError: If the run is not finished, designed a camera that records no pictures, or a file is missing,
+            damaged or changed.
     """
     if not (run / "config.toml").is_file():
         raise ProtectorError(
@@ -43,6 +48,11 @@ def load_camera(run: Path) -> StoredCamera:
     if not (run / "summary.json").is_file():
         raise ProtectorError(
             f"{run} is not finished (it has no summary.json); finish it with: optishield train-mask --resume {run}"
+        )
+    if (run / PAIRS).is_file():
+        raise ProtectorError(
+            f"{run} designed a camera of pairs, which records no picture that could stand for a photo; judge it by "
+            "optishield evaluate-mask, or name a run of train-mask --set design=frame."
         )
     try:
         return StoredCamera.load(run)

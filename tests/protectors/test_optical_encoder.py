@@ -264,6 +264,13 @@ def test_missing_files_are_named(handmade: Callable[..., Path], name: str, words
         load_camera(path)
 
 
+def test_a_camera_that_records_no_picture_is_refused(handmade: Callable[..., Path]) -> None:
+    path = handmade(gaussian_psf(1.0, 63).psf, FINE)
+    (path / "tiles.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ProtectorError, match="records no picture that could stand for a photo; judge it by"):
+        load_camera(path)
+
+
 @pytest.mark.parametrize("name", ["psf.npy", "mask_height_m.npy"])
 def test_changed_files_are_refused(handmade: Callable[..., Path], name: str) -> None:
     path = handmade(gaussian_psf(1.0, 63).psf, FINE)
