@@ -26,7 +26,6 @@ from sim.camera import METERED_GREY, Exposure
 from sim.errors import SimError
 from sim.stored import StoredCamera
 
-
 #: What a run that designed a camera of pairs holds in place of ``camera.json``.
 PAIRS = "tiles.json"
 

@@ -288,7 +288,7 @@ def without(key: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda camera: {**camera, "format": 2}, r"camera\.json has format 2, this version reads 1; train again"),
+        (lambda camera: {**camera, "format": 3}, r"camera\.json has format 3, this version reads 1 and 2; train again"),
         (without("exposure"), r"camera\.json is damaged \(KeyError\('exposure'\)\)"),
         (without("sha256"), r"camera\.json is damaged \(KeyError\('sha256'\)\)"),
         (lambda camera: [camera], r"camera\.json is damaged \(TypeError"),
