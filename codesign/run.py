@@ -105,6 +105,11 @@ def train_mask(
 
 
 def _train_mask(config: TrainMaskConfig, run: RunStore, progress: Progress, device: torch.device) -> TrainMaskSummary:
+    if config.design == "winners" and device.type != "cpu":
+        raise CodesignError(
+            f"a camera of pairs is computed on the CPU alone; leave --device {device.type} out, or design "
+            "the other one with --set design=frame."
+        )
     _check_mask(config, run)
     stay_on(run, device.type)
     _check_early(config)

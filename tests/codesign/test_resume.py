@@ -20,7 +20,7 @@ from ground.errors import GroundError
 from optishield.cli import main
 from optishield.run.folder import RunFolder
 
-CONFIG = TrainMaskConfig.for_budget("smoke")
+CONFIG = TrainMaskConfig.for_budget("smoke").model_copy(update={"design": "frame"})
 
 
 class Reached(Exception):
@@ -122,6 +122,15 @@ def test_a_run_stays_on_the_kind_of_device_that_it_was_begun_on(designed: Path, 
         run.mark_stage("faces", {})
         with pytest.raises(GroundError, match="was begun on cpu"):
             train_mask(CONFIG, run, resume=False, progress=None, device="cuda")  # type: ignore[arg-type]
+
+
+def test_a_camera_of_pairs_is_refused_where_it_would_be_computed_elsewhere(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"design": "winners"})
+    run = RunFolder.create(verb="train-mask", slug="toy", config=config, command=[], seeds={}, out=tmp_path / "pairs")
+    with pytest.raises(CodesignError, match=r"is computed on the CPU alone; leave --device cuda out"):
+        train_mask(config, run, resume=False, progress=None, device="cuda")  # type: ignore[arg-type]
+    run.close()
+    assert not (tmp_path / "pairs" / "stages" / "device.json").exists()
 
 
 def test_the_option_reaches_the_job(
