@@ -77,7 +77,7 @@ def limits_of(config: TrainMaskConfig, run: RunStore, splits: Splits, summary: T
             low, high = (measured(limit) for limit in row.error.ci95)
             found.append(
                 f"Without {row.lacks} the landmark error changes by {measured(row.error.value):+.3f} (95 % interval "
-                f"{low:+.3f} to {high:+.3f}), with read-out and decoder trained for that camera as for ours."
+                f"{low:+.3f} to {high:+.3f}), with read-out and decoder trained anew for that camera."
             )
     if "same-sensor-no-mask" not in summary.ablations and not pairs:
         found.append(

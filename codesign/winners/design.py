@@ -117,8 +117,7 @@ class WinnersDesigner:
         bank = make()
         kinds = {"anchor": anchor_descent, "followers": follower_descent}
         descent = kinds[name](bank, task, self.settings, self.pixels, self.seed + 2)
-        file = f"design/{name}.safetensors"
-        self.descend(f"winners-{name}", f"kernels, {name}", file, descent)
+        self.descend(f"winners-{name}", f"kernels, {name}", descent)
         if self.run.stage_done(f"winners-{name}-held-out") is None:
             scenes = self._scenes(self.faces.validation, 0)
             fresh = anchor_task if name == "anchor" else follower_task
@@ -131,17 +130,17 @@ class WinnersDesigner:
             self.run.mark_stage(f"winners-{name}-held-out", result)
         return bank
 
-    def descend(self, stage: str, label: str, file: str, descent: Descent) -> None:
+    def descend(self, stage: str, label: str, descent: Descent) -> None:
         """Step a descent to its end, with checkpoints, or read its end."""
         done = self.run.stage_done(stage)
         if done is not None:
-            descent.load(self.run.read_tensors(file))
+            descent.load(self.run.read_tensors(_checkpoint(stage, done["steps"])))
         if descent.done >= descent.steps:
             return
         every = self.config.training.checkpoint_every
         with self.progress.stage(label, descent.steps) as shown:
             shown.advance(descent.done)
-            mean = 0.0
+            mean, kept = 0.0, descent.done
             while descent.done < descent.steps:
                 loss = descent.step()
                 mean = loss if descent.done == 1 else 0.95 * mean + 0.05 * loss
@@ -150,8 +149,11 @@ class WinnersDesigner:
                     self.run.log_metrics({"stage": stage, "step": descent.done, "loss": loss})
                     shown.note(f"loss {mean:.2f}")
                 if descent.done % (20 * every) == 0 or descent.done == descent.steps:
-                    self.run.write_tensors(file, descent.state())
+                    # A file of its own: the mark holds the hash of the one before until it is written anew.
+                    self.run.write_tensors(_checkpoint(stage, descent.done), descent.state())
                     self.run.mark_stage(stage, {"steps": descent.done})
+                    (self.run.path / _checkpoint(stage, kept)).unlink(missing_ok=True)
+                    kept = descent.done
 
     def _reliefs(self, kernels: list[Tensor]) -> Tensor:
         """Controls (T, cells, cells) of all tiles."""
@@ -186,7 +188,7 @@ class WinnersDesigner:
             readout, self.light(tiles), settings.followers, self.pixels, settings.batch, settings.trim_steps,
             self.seed + 4,
         )  # fmt: skip
-        self.descend("winners-trim", "read-out behind the masks", "design/trim.safetensors", descent)
+        self.descend("winners-trim", "read-out behind the masks", descent)
         state = {**state, **{name: value.detach().clone() for name, value in readout.state_dict().items()}}
         return {**state, "level": self._level(build_winners(self.config, state, chip=self.seed, psfs=psfs))}
 
@@ -202,3 +204,7 @@ class WinnersDesigner:
     def light(self, tiles: FixedTiles) -> Lit:
         """Light of training scenes behind given optics."""
         return lit(tiles, self.faces.train, TRIM_CAPTURES, self.seed + 5)
+
+
+def _checkpoint(stage: str, steps: int) -> str:
+    return f"design/{stage}-{steps}.safetensors"

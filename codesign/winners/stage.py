@@ -222,7 +222,7 @@ def attack_places(folder: Path, config: TrainMaskConfig, name: str, share: float
     """Job: the attacker who sees all that leaves the chip, trained on all people that attackers have.
 
     Args:
-        folder: Run folder with the places that :func:`our_camera` found.
+        folder: Run folder with the places that :func:`finished_camera` left.
         config: Configuration of the run.
         name: The camera.
         share: Share of its people that the attacker gets.
@@ -260,7 +260,8 @@ def attack_places(folder: Path, config: TrainMaskConfig, name: str, share: float
 def finished_camera(folder: Path, config: TrainMaskConfig, spec: PairsSpec) -> FinishedPairs:
     """Job: a camera of pairs, its decoder, and what it sees of everybody.
 
-    With other optics than the designed ones, read-out and decoder are trained for them as for ours.
+    With other optics than the designed ones, read-out and decoder are trained for them; the read-out with the training
+    people alone.
 
     Args:
         folder: Run folder with the design.
